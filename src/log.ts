@@ -1,0 +1,105 @@
+/**
+ * Our lines on stderr, one fact a line.
+ *
+ * Written with writeSync on the file descriptor, never through `process.stderr`: touching that makes libuv put an
+ * inherited pipe into non-blocking mode, for the command as well, which shares it (measured: a command's large write
+ * then fails with EAGAIN).
+ */
+import { writeSync } from 'node:fs';
+import { isatty } from 'node:tty';
+import { maskUrls } from './secrets.ts';
+
+/** Facts beside the sentence, for `DDBG_LOG=json`; the sentence alone must be enough for a person. */
+export type Facts = Readonly<Record<string, string | number | boolean | readonly string[] | null | undefined>>;
+
+export interface Log {
+  /** A line that whoever switched us on wants to see. */
+  say(message: string, facts?: Facts): void;
+  /** One of our steps, or a fact about the command: shown under `verbose` only. */
+  detail(message: string, facts?: Facts): void;
+  /** Something went wrong or is not as it should be. */
+  warn(message: string, facts?: Facts): void;
+  /** A line that the next one replaces. Shown on a terminal only; '' takes it away. */
+  transient(text: string): void;
+  /** True where `transient` shows anything. */
+  readonly terminal: boolean;
+}
+
+export interface LogOptions {
+  verbose?: boolean;
+  /** One JSON object a line: `time` (ISO 8601), `level`, `message`, and the facts. Default false. */
+  json?: boolean;
+  /** Where whole lines go. Default: file descriptor 2, blocking. */
+  write?: (text: string) => void;
+  /** Whether that is a terminal. Default: asks file descriptor 2 unless `write` is given. */
+  terminal?: boolean;
+}
+
+export function createLog(options: LogOptions = {}): Log {
+  const write = options.write ?? writeToStderr;
+  const json = options.json ?? false;
+  const terminal = !json && (options.terminal ?? (options.write === undefined && isatty(2)));
+  let shown = false;
+
+  const clear = (): void => {
+    if (shown) write('\r\u001b[K');
+    shown = false;
+  };
+  const line = (level: 'info' | 'detail' | 'warn', message: string, facts: Facts = {}): void => {
+    clear();
+    if (json) {
+      const masked = Object.fromEntries(Object.entries(facts).map(([name, fact]) => [name, maskFact(fact)]));
+      const time = new Date().toISOString();
+      write(`${JSON.stringify({ time, level, message: maskUrls(message), ...masked })}\n`);
+    } else {
+      write(`ddbg-entry: ${printable(maskUrls(message))}\n`);
+    }
+  };
+
+  return {
+    terminal,
+    say: (message, facts) => line('info', message, facts),
+    detail: (message, facts) => {
+      if (options.verbose) line('detail', message, facts);
+    },
+    warn: (message, facts) => line('warn', message, facts),
+    transient: (text) => {
+      if (!terminal) return;
+      clear();
+      if (text === '') return;
+      write(`ddbg-entry: ${printable(maskUrls(text))}`);
+      shown = true;
+    },
+  };
+}
+
+function maskFact(fact: Facts[string]): Facts[string] {
+  if (typeof fact === 'string') return maskUrls(fact);
+  return Array.isArray(fact) ? fact.map(maskUrls) : fact;
+}
+
+/** Text from an archive, an environment or a server can hold anything: it must not start a second line or move a cursor. */
+export function printable(text: string): string {
+  return text.replace(
+    /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g,
+    (character) =>
+      ({ '\n': '\\n', '\r': '\\r', '\t': '\\t' })[character] ??
+      `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
+function writeToStderr(text: string): void {
+  let rest = Buffer.from(text);
+  while (rest.length > 0) {
+    try {
+      rest = rest.subarray(writeSync(2, rest));
+    } catch (error) {
+      // EAGAIN: somebody else made the shared pipe non-blocking; wait for room as a blocking write would.
+      // Anything else (EPIPE, EBADF): nobody listens; that must never hurt the command.
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return;
+      Atomics.wait(sleeper, 0, 0, 5);
+    }
+  }
+}
