@@ -10,7 +10,9 @@ import { isatty } from 'node:tty';
 import { maskUrls } from './secrets.ts';
 
 /** Facts beside the sentence, for `DDBG_LOG=json`; the sentence alone must be enough for a person. */
-export type Facts = Readonly<Record<string, string | number | boolean | readonly string[] | null | undefined>>;
+export type Facts = Readonly<
+  Record<string, string | number | boolean | readonly string[] | null | undefined>
+>;
 
 export interface Log {
   /** A line that whoever switched us on wants to see. */

@@ -4,10 +4,11 @@
 
 const MASK = '***';
 
-/** Names whose value is never shown. `PWD` and `OLDPWD` are directories, a `PGPASSFILE` is a path: both may be read. */
+/** Names whose value is never shown. */
 const SECRET_NAME =
-  /passw(or)?d|passphrase|(^|[_.-])(pass|pwd|pw)($|[_.-])|secret|token|credential|private|signature|cookie|session|dsn|auth(?!or)|key/i;
-const NOT_SECRET_NAME = /^(OLD)?PWD$|_?(FILE|PATH|DIR|SOCK)$|^SSH_AUTH_SOCK$/i;
+  /passw(or)?d|passphrase|(^|[_.-])(pass|pwd|pw)($|[_.-])|secret|token|credential|private|signature|cookie|dsn|auth(?!or)|key/i;
+/** Directories and a socket's path, which only sound like secrets. */
+const NOT_SECRET_NAME = /^(OLD)?PWD$|^SSH_AUTH_SOCK$/;
 
 /** Query parameters that are a credential, or sign a URL: whoever has them can fetch the file. */
 const SECRET_PARAMETER = /token|secret|sig|key|password|credential|auth|policy|expires|^se$|^st$|^sp$|^sv$/i;
@@ -37,7 +38,9 @@ const SHORTEST_SEARCHED_SECRET = 8;
  * A function that masks text that comes from the command's world (its arguments, its environment): URLs, and the
  * values of every secret-named variable wherever they turn up again.
  */
-export function makeMask(environment: Readonly<Record<string, string | undefined>>): (text: string) => string {
+export function makeMask(
+  environment: Readonly<Record<string, string | undefined>>,
+): (text: string) => string {
   const values = Object.entries(environment)
     .filter(([name, value]) => isSecretName(name) && (value ?? '').length >= SHORTEST_SEARCHED_SECRET)
     .map(([, value]) => value as string)
@@ -61,7 +64,7 @@ export function maskArguments(
   mask: (text: string) => string = maskUrls,
 ): readonly string[] {
   return argv.map((argument, index) => {
-    const [, name, value] = /^-{0,2}([\w.-]+)=([^]*)$/.exec(argument) ?? [];
+    const [, name, value] = /^-{0,2}([\w.-]+)=([\s\S]*)$/.exec(argument) ?? [];
     if (name !== undefined && value !== undefined && isSecretName(name)) {
       return argument.slice(0, argument.length - value.length) + MASK;
     }

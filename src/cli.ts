@@ -1,0 +1,65 @@
+#!/usr/bin/env node
+/**
+ * The bin `ddbg-entry`: argv and environment once, then the pipeline, then its status.
+ */
+import { readFileSync, writeSync } from 'node:fs';
+import { runEntry } from './entry.ts';
+import { parseArguments } from './plan.ts';
+
+const HELP = `ddbg-entry: the container entrypoint that is not there until you need it
+
+  ddbg-entry [--flag=value ...] [--] COMMAND [ARG ...]
+
+Dockerfile:   ENTRYPOINT ["ddbg-entry", "--", "docker-entrypoint.sh"]
+then:         docker run -e DEBUG=verbose,stayalive,fstree=https://host/patch.tar.gz IMAGE
+
+Words in DEBUG, separated by commas (other words in it are left to the command):
+  verbose             say every step, show what the command will see (secrets masked),
+                      trace shell scripts: for bash with file, line and function
+  stayalive           when the command faults, keep the container: exec in, look, then let it go
+                      with the status it had. A stop that was asked for is no fault
+  stayalive=30m       ... for so long at the most (s, m, h)
+  stayalive=always    ... after success too
+  fstree=URL          before the command starts, lay a tar, tar.gz or zip over the file system:
+                      http, https, file or a path. May be given several times, applied in order
+    #sha256=HEX         refuse any other archive
+    #strip=N            leading folders to drop (default: found by bin, etc, lib, opt, usr, var ...)
+DDBG takes the same words and nothing else: an unknown one is an error, and DEBUG is left untouched.
+DDBG_LOG=json makes every line of ours one JSON object.
+
+Flags, for the image's ENTRYPOINT:
+  --root=DIR              what archives are laid over (default: /, and only inside a container)
+  --state-dir=DIR         our own files (default: /run/ddbg, /tmp/ddbg-UID or /dev/shm/ddbg-UID)
+  --stall-timeout=30s     longest time without a byte from the server
+  --fetch-timeout=10m     longest time for a download, retries included
+  --help, --version
+
+Without a word of ours the command replaces ddbg-entry (Node >= 22.15; before that it runs as its child).
+With one, the command is a child of ddbg-entry and no longer PID 1.
+
+Exit status: the command's own, 128+S when signal S killed it, 127 not found, 126 not executable,
+125 when ddbg-entry failed itself (a bad word, an archive that cannot be laid: nothing was changed).
+`;
+
+/** --help and --version go to stdout; a wrong flag is runEntry's to report. */
+function answer(argv: readonly string[]): string | undefined {
+  let question: ReturnType<typeof parseArguments>['question'];
+  try {
+    question = parseArguments(argv).question;
+  } catch {
+    return undefined;
+  }
+  if (question === 'help') return HELP;
+  if (question === undefined) return undefined;
+  const manifest = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  return `${(JSON.parse(manifest) as { version: string }).version}\n`;
+}
+
+const argv = process.argv.slice(2);
+const text = answer(argv);
+if (text !== undefined) {
+  writeSync(1, text);
+} else {
+  // exit() and not exitCode: a hook's or a library's forgotten timer must not keep the container.
+  process.exit(await runEntry({ argv }));
+}

@@ -1,0 +1,88 @@
+/**
+ * Which container this is, if any: for the lines that a person pastes, and for the rule that nothing is ever laid over
+ * a `/` that is no container's.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+
+export interface Container {
+  /** Why we hold this for a container; undefined: nothing says so. */
+  readonly evidence: string | undefined;
+  readonly engine: 'docker' | 'podman' | 'kubernetes' | 'unknown';
+  /** What `docker exec` takes; undefined where nothing tells. */
+  readonly id: string | undefined;
+  readonly pod: { readonly name: string; readonly namespace: string | undefined } | undefined;
+}
+
+/** Everything the answer is made from, so that it can be tested on other machines' files. */
+export interface Clues {
+  readonly cgroup: string;
+  readonly mountinfo: string;
+  readonly hostname: string;
+  readonly dockerenv: boolean;
+  readonly containerenv: boolean;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Kubernetes mounts it into every pod by default. */
+  readonly namespace: string | undefined;
+}
+
+export function readClues(environment: Clues['environment'] = process.env): Clues {
+  return {
+    cgroup: readOr('/proc/self/cgroup', ''),
+    mountinfo: readOr('/proc/self/mountinfo', ''),
+    hostname: hostname(),
+    dockerenv: existsSync('/.dockerenv'),
+    containerenv: existsSync('/run/.containerenv'),
+    environment,
+    namespace: readOr('/var/run/secrets/kubernetes.io/serviceaccount/namespace', '').trim() || undefined,
+  };
+}
+
+/** Pure. */
+export function identifyContainer(clues: Clues): Container {
+  const id = findId(clues);
+  const isPod = clues.environment.KUBERNETES_SERVICE_HOST !== undefined || /kubepods/.test(clues.cgroup);
+  const isPodman = clues.containerenv || /libpod/.test(clues.cgroup);
+  const engine = isPod ? 'kubernetes' : isPodman ? 'podman' : clues.dockerenv ? 'docker' : 'unknown';
+  return {
+    evidence: findEvidence(clues, isPod),
+    engine,
+    id,
+    // A pod's host name is its name, unless it uses the node's network.
+    pod: isPod ? { name: clues.hostname, namespace: clues.namespace } : undefined,
+  };
+}
+
+function findEvidence(clues: Clues, isPod: boolean): string | undefined {
+  if (clues.dockerenv) return '/.dockerenv';
+  if (clues.containerenv) return '/run/.containerenv';
+  if (isPod) return 'Kubernetes';
+  if (/docker|libpod|containerd|lxc|crio/.test(clues.cgroup)) return 'the cgroup';
+  if (/^\S+ \S+ \S+ \S+ \/ .* - overlay /m.test(clues.mountinfo)) return 'an overlay as root file system';
+  if (clues.environment.container !== undefined) return 'the variable container';
+  return undefined;
+}
+
+/**
+ * cgroup v1 names the container in its path (`/docker/ID`, `docker-ID.scope`). With v2 the path is `/`, but docker and
+ * podman bind /etc/hostname from a folder named after the container. Last, docker makes the host name from the id.
+ */
+function findId(clues: Clues): string | undefined {
+  const inCgroup = /(?:docker|libpod|crio|cri-containerd|containerd)[-/:]([0-9a-f]{64})\b/.exec(
+    clues.cgroup,
+  )?.[1];
+  const inMounts =
+    /\/(?:containers|overlay-containers)\/([0-9a-f]{64})\/(?:\S*\/)?(?:hostname|hosts|resolv\.conf) /.exec(
+      clues.mountinfo,
+    )?.[1];
+  const fromHostname = /^[0-9a-f]{12}$/.test(clues.hostname) ? clues.hostname : undefined;
+  return (inMounts ?? inCgroup)?.slice(0, 12) ?? fromHostname;
+}
+
+function readOr(file: string, otherwise: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return otherwise;
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * Who started us, as far as that makes us worse than we could be. One sentence each: what is degraded, what mends it.
+ */
+import { readFileSync, readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
+
+export interface LauncherClues {
+  readonly pid: number;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** What /proc/PPID/exe points to, its file name; undefined where it cannot be read. */
+  readonly parentProgram: string | undefined;
+}
+
+export function readLauncherClues(environment: LauncherClues['environment']): LauncherClues {
+  return { pid: process.pid, environment, parentProgram: programOf(process.ppid) };
+}
+
+/** Pure. Undefined: nothing to say. */
+export function degradedBy(clues: LauncherClues): string | undefined {
+  const { environment, pid, parentProgram } = clues;
+  const byNpx = environment.npm_command === 'exec' || environment.npm_lifecycle_event === 'npx';
+  if (byNpx && pid !== 1) {
+    const isShell = parentProgram !== undefined && /^(dash|sh|busybox|ash)$/.test(parentProgram);
+    return isShell
+      ? `started by npx through ${parentProgram}: a stop never reaches the command, nor do HUP, QUIT and USR2, and a death by signal becomes status 1; put ENV npm_config_script_shell=/bin/bash into the Dockerfile (HUP stays lost), or install the package and use ENTRYPOINT ["ddbg-entry", "--"]`
+      : `started by npx: HUP never reaches the command, and start-up takes a quarter of a second longer; install the package and use ENTRYPOINT ["ddbg-entry", "--"]`;
+  }
+  if (pid === 1) {
+    return 'node is PID 1 here: orphaned processes are not reaped, and the command is not PID 1 itself; docker run --init mends the reaping';
+  }
+  return undefined;
+}
+
+/** The shell that npm runs is known by its file: /bin/sh is a link to dash or bash. */
+function programOf(pid: number): string | undefined {
+  try {
+    return basename(readlinkSync(`/proc/${pid}/exe`));
+  } catch {
+    try {
+      return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
+    } catch {
+      return undefined;
+    }
+  }
+}

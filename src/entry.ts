@@ -1,0 +1,74 @@
+/**
+ * The pipeline: the one file that knows the order.
+ *
+ *     text -> Directives -> Plan -> overlay -> run -> Outcome -> Fault? -> park -> status
+ */
+
+import { judgeOutcome } from './fault.ts';
+import type { EntryHooks } from './hooks.ts';
+import { createLog } from './log.ts';
+import { OWN_FAILURE, statusOf } from './outcome.ts';
+import { parseDebug } from './parse.ts';
+import { makePlan } from './plan.ts';
+import { becomeCommand } from './process/become.ts';
+import { listen } from './signals.ts';
+import type { Context } from './stages.ts';
+
+export interface EntryInput {
+  /** What stands behind `ddbg-entry` on a command line: flags, optionally `--`, the command and its arguments. */
+  readonly argv: readonly string[];
+  /** Where DEBUG, DDBG and DDBG_LOG are read, and what the command gets without our words. Default: process.env. */
+  readonly environment?: Readonly<Record<string, string | undefined>>;
+  /** Default: none. */
+  readonly hooks?: EntryHooks;
+}
+
+/**
+ * Runs a command as the container's entrypoint. The caller exits with the status it resolves to.
+ *
+ * Off (no directive of ours in the environment), on Node >= 22.15, it never returns: the command replaces this process.
+ *
+ * @returns the exit status for the container (0 to 255): the command's, 128+S, 127, 126, or 125 where we failed
+ * ourselves, which is then said on stderr. Never rejects for anything in the environment, an archive or the command.
+ */
+export async function runEntry(input: EntryInput): Promise<number> {
+  const { argv, environment = process.env, hooks = {} } = input;
+  let log = createLog({ json: environment.DDBG_LOG === 'json' });
+  try {
+    const directives = parseDebug(environment);
+    const plan = makePlan(directives, { argv, environment });
+    log = createLog({ json: plan.jsonLog, verbose: plan.verbose });
+    for (const hint of plan.hints) log.say(hint);
+    if (!plan.on) becomeCommand(plan.command); // comes back only where Node cannot do it
+    const signals = listen();
+    try {
+      const context = { plan, log, signals, hooks };
+      return plan.on ? await runWatched(context) : await runUnwatched(context);
+    } finally {
+      signals.close();
+    }
+  } catch (error) {
+    const { sayFailure } = await import('./stages.ts');
+    sayFailure(log, error);
+    return OWN_FAILURE;
+  }
+}
+
+async function runWatched(context: Context): Promise<number> {
+  const stages = await import('./stages.ts'); // loaded here, so that off pays nothing for it
+  const desk = stages.openDesk(context);
+  try {
+    const run = (await stages.layOverlays(desk)) ?? (await stages.runCommand(desk));
+    const fault = judgeOutcome(run.outcome, run);
+    await stages.sayEnd(desk, run, fault);
+    if (stages.isHeld(desk, run, fault)) await stages.holdContainer(desk, run, fault);
+    return statusOf(run.outcome);
+  } finally {
+    desk.close();
+  }
+}
+
+async function runUnwatched(context: Context): Promise<number> {
+  const { runAsChild } = await import('./stages.ts');
+  return statusOf(await runAsChild(context));
+}

@@ -1,0 +1,14 @@
+/**
+ * The public names.
+ */
+export type { EntryInput } from './entry.ts';
+export { runEntry } from './entry.ts';
+export type { ErrorCode } from './errors.ts';
+export { EntryError } from './errors.ts';
+export type { Fault } from './fault.ts';
+export type { EntryHooks } from './hooks.ts';
+export type { Outcome, SignalName } from './outcome.ts';
+export type { DebugVariables, Directives, FstreeSource, StayAlive } from './parse.ts';
+export { parseDebug } from './parse.ts';
+export type { CommandLine, Plan, PlanInput } from './plan.ts';
+export { makePlan } from './plan.ts';

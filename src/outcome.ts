@@ -1,0 +1,40 @@
+/**
+ * How the command ended, as a value, and the one map from it to an exit status. Pure.
+ */
+import { constants } from 'node:os';
+
+export type SignalName = NodeJS.Signals;
+
+export type Outcome =
+  /** It ran and exited by itself. */
+  | { readonly kind: 'exited'; readonly status: number }
+  /** It ran and died of a signal. */
+  | { readonly kind: 'killed'; readonly signal: SignalName }
+  /** It could not be started: 127 where it (or its interpreter) is not there, 126 where it cannot be executed. */
+  | { readonly kind: 'not-started'; readonly status: 126 | 127; readonly reason: string }
+  /** A stop was asked for before it was started. */
+  | { readonly kind: 'stopped-early'; readonly signal: SignalName }
+  /** We failed before it could be started: the overlay, a bad directive. */
+  | { readonly kind: 'setup-failed'; readonly reason: string };
+
+/** What ddbg-entry itself ends with when it fails: the same as env(1), timeout(1) and docker run use for themselves. */
+export const OWN_FAILURE = 125;
+
+/** The exit status of an outcome: N, 128+S, 127, 126 or 125. */
+export function statusOf(outcome: Outcome): number {
+  switch (outcome.kind) {
+    case 'exited':
+    case 'not-started':
+      return outcome.status;
+    case 'killed':
+    case 'stopped-early':
+      return 128 + signalNumber(outcome.signal);
+    case 'setup-failed':
+      return OWN_FAILURE;
+  }
+}
+
+/** The signal's number on this machine. */
+export function signalNumber(signal: SignalName): number {
+  return constants.signals[signal];
+}

@@ -1,0 +1,35 @@
+/**
+ * Holding the container after the end of its command, until somebody lets it go.
+ */
+import type { SignalName } from './outcome.ts';
+import type { Signals } from './signals.ts';
+import { STOPS } from './signals.ts';
+
+export type ParkEnd =
+  /** Somebody let it go: docker stop, or a kill from inside. */
+  | { readonly kind: 'stopped'; readonly signal: SignalName }
+  /** `stayalive=30m` is over. */
+  | { readonly kind: 'time-limit' };
+
+/** Waits for TERM, INT, HUP or QUIT, or for the limit (milliseconds; undefined: none). Other signals are dropped. */
+export function park(signals: Signals, limitMs: number | undefined): Promise<ParkEnd> {
+  const { promise, resolve } = withResolvers<ParkEnd>();
+  // Listeners for signals do not keep Node alive, a timer does; without a limit it just fires and is set again.
+  const timer =
+    limitMs === undefined
+      ? setInterval(() => {}, 2 ** 31 - 1)
+      : setTimeout(() => resolve({ kind: 'time-limit' }), limitMs);
+  signals.handTo((signal) => {
+    if (STOPS.includes(signal)) resolve({ kind: 'stopped', signal });
+  });
+  return promise.finally(() => clearTimeout(timer));
+}
+
+/** Promise.withResolvers, which Node 20 lacks. */
+function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => {};
+  const promise = new Promise<T>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}

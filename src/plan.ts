@@ -1,0 +1,151 @@
+/**
+ * Directives + argv + environment -> Plan: all that is decided before anything is touched, frozen. Pure.
+ */
+import { EntryError } from './errors.ts';
+import type { Directives, FstreeSource, StayAlive } from './parse.ts';
+import { isOn, parseDuration } from './parse.ts';
+
+/** What is executed. */
+export interface CommandLine {
+  /** `argv[0]` is looked up in the environment's PATH, as execvp(3) does. Never empty. */
+  readonly argv: readonly string[];
+  /** The whole environment; nothing is inherited beside it. */
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+export interface Plan {
+  /** False: no directive of ours was given, the command is to become the process. */
+  readonly on: boolean;
+  readonly command: CommandLine;
+  readonly verbose: boolean;
+  readonly stayAlive: StayAlive | undefined;
+  readonly fstree: readonly FstreeSource[];
+  /** The directory that archives are laid over; undefined: `/`, and only where that is a container's. */
+  readonly root: string | undefined;
+  /** The state directory; undefined: the first of the usual places that can be had. */
+  readonly stateDir: string | undefined;
+  /** Longest time without a byte from the server, milliseconds. */
+  readonly stallMs: number | undefined;
+  /** Longest time for one download, retries included, milliseconds. */
+  readonly totalMs: number | undefined;
+  /** One JSON object a line instead of sentences (`DDBG_LOG=json`). */
+  readonly jsonLog: boolean;
+  /** Sentences about words that are nearly ours. */
+  readonly hints: readonly string[];
+}
+
+export interface PlanInput {
+  /** Our flags, then optionally `--`, then the command. */
+  readonly argv: readonly string[];
+  readonly environment: Readonly<Record<string, string | undefined>>;
+}
+
+/** Our flags: single tokens, so that whoever only wants to step over them needs no table. */
+const FLAGS = ['root', 'state-dir', 'stall-timeout', 'fetch-timeout'] as const;
+type Flag = (typeof FLAGS)[number];
+
+export interface Arguments {
+  readonly flags: Readonly<Partial<Record<Flag, string>>>;
+  /** `--help` or `--version`, when it is there. */
+  readonly question: 'help' | 'version' | undefined;
+  readonly command: readonly string[];
+}
+
+/**
+ * Takes our flags off the front, up to `--` or the first word that is none.
+ *
+ * @throws EntryError `DDBG_BAD_USAGE` for a flag that is not ours or has no value.
+ */
+export function parseArguments(argv: readonly string[]): Arguments {
+  const flags: Partial<Record<Flag, string>> = {};
+  let question: Arguments['question'];
+  let at = 0;
+  for (; at < argv.length; at++) {
+    const word = argv[at] ?? '';
+    if (word === '--') {
+      at++;
+      break;
+    }
+    if (!word.startsWith('-') || word === '-') break;
+    const [, name, value] = /^--([a-z-]+)(?:=([\s\S]*))?$/.exec(word) ?? [];
+    if (name === 'help' || name === 'version') question ??= name;
+    else if (word === '-h') question ??= 'help';
+    else if (isFlag(name)) flags[name] = flagValue(name, value);
+    else throw usage(`'${word}' is no flag of ours`, 'put -- in front of a command that starts with a dash');
+  }
+  return { flags, question, command: argv.slice(at) };
+}
+
+/**
+ * Decides everything. The environment that the command gets is the one we have, without our words: DDBG is gone,
+ * DEBUG keeps what is not ours.
+ *
+ * @throws EntryError `DDBG_BAD_USAGE`
+ */
+export function makePlan(directives: Directives, input: PlanInput): Plan {
+  const { flags, command } = parseArguments(input.argv);
+  if (command.length === 0) {
+    throw usage('there is no command to run', 'usage: ddbg-entry [--flag=value ...] [--] COMMAND [ARG ...]');
+  }
+  return deepFreeze({
+    on: isOn(directives),
+    command: { argv: [...command], environment: commandEnvironment(input.environment, directives) },
+    verbose: directives.verbose,
+    stayAlive: directives.stayAlive,
+    fstree: directives.fstree,
+    root: absolutePath('root', flags.root),
+    stateDir: absolutePath('state-dir', flags['state-dir']),
+    stallMs: duration('stall-timeout', flags['stall-timeout']),
+    totalMs: duration('fetch-timeout', flags['fetch-timeout']),
+    jsonLog: input.environment.DDBG_LOG === 'json',
+    hints: directives.hints,
+  });
+}
+
+function commandEnvironment(
+  environment: PlanInput['environment'],
+  directives: Directives,
+): Record<string, string> {
+  const result: Record<string, string> = {};
+  for (const [name, value] of Object.entries(environment)) {
+    if (value === undefined || name === 'DDBG') continue;
+    if (name !== 'DEBUG') result[name] = value;
+    else if (directives.debugForCommand !== undefined) result[name] = directives.debugForCommand;
+  }
+  return result;
+}
+
+function isFlag(name: string | undefined): name is Flag {
+  return (FLAGS as readonly (string | undefined)[]).includes(name);
+}
+
+function flagValue(name: Flag, value: string | undefined): string {
+  if (value === undefined || value === '') {
+    throw usage(`--${name} has no value`, `write it as one word: --${name}=VALUE`);
+  }
+  return value;
+}
+
+function absolutePath(name: Flag, value: string | undefined): string | undefined {
+  if (value === undefined || value.startsWith('/')) return value;
+  throw usage(`--${name}=${value} must be an absolute path`, 'start it with /');
+}
+
+function duration(name: Flag, value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  const ms = parseDuration(value);
+  if (ms === undefined) throw usage(`--${name}=${value} must be a duration`, 'such as 90s, 30m or 2h');
+  return ms;
+}
+
+function usage(problem: string, hint: string): EntryError {
+  return new EntryError('DDBG_BAD_USAGE', `cannot run: ${problem}`, { hint });
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    for (const part of Object.values(value)) deepFreeze(part);
+    Object.freeze(value);
+  }
+  return value;
+}

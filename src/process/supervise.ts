@@ -1,0 +1,159 @@
+/**
+ * The command's life under our eyes: from its start to its outcome, with every signal passed on.
+ *
+ *     waiting --start--> running --end--> ended
+ *        |                  |                ^
+ *        '--stop--> ended   '--stop--> stopping --end--'
+ */
+import { readFileSync } from 'node:fs';
+import type { Outcome, SignalName } from '../outcome.ts';
+import type { CommandLine } from '../plan.ts';
+import type { Signals } from '../signals.ts';
+import { STOPS } from '../signals.ts';
+import { resolveCommand } from './resolve.ts';
+import type { RunningCommand } from './spawn.ts';
+import { spawnCommand } from './spawn.ts';
+
+export type RunState = 'waiting' | 'running' | 'stopping' | 'ended';
+export type RunEvent = 'start' | 'stop' | 'end';
+
+/** The one place where the state changes. A stop while stopping, or anything after the end, changes nothing. */
+export function transition(state: RunState, event: RunEvent): RunState {
+  switch (`${state} ${event}` as const) {
+    case 'waiting start':
+      return 'running';
+    case 'running stop':
+      return 'stopping';
+    case 'waiting stop':
+    case 'waiting end':
+    case 'running end':
+    case 'stopping end':
+      return 'ended';
+    default:
+      return state;
+  }
+}
+
+/** How a run went. */
+export interface Run {
+  readonly outcome: Outcome;
+  /** The first stop that was asked for, if any: an end that follows one is no fault. */
+  readonly stop: SignalName | undefined;
+  /** The terminal sent this to us and to the command alike (Ctrl-C): a stop only if the command ended of it. */
+  readonly terminalStop: SignalName | undefined;
+  readonly pid: number | undefined;
+  /** From start to end; 0 when it was never started. */
+  readonly durationMs: number;
+}
+
+export interface Watchers {
+  /** It has been started. */
+  readonly onStart?: (pid: number) => void;
+  /** A signal is about to be passed on. What it returns is waited for before the first stop is passed on. */
+  readonly onSignal?: (signal: SignalName, isStop: boolean) => void | Promise<void>;
+}
+
+/** Runs the command to its end. Never rejects for anything that the command does. */
+export async function superviseCommand(
+  command: CommandLine,
+  signals: Signals,
+  watchers: Watchers = {},
+): Promise<Run> {
+  let state: RunState = 'waiting';
+  let stop: SignalName | undefined;
+  let terminalStop: SignalName | undefined;
+  let running: RunningCommand | undefined;
+
+  const pass = async (signal: SignalName): Promise<void> => {
+    const isStop = STOPS.includes(signal);
+    if (running?.pid !== undefined && isFromSharedTerminal(signal, running.pid)) {
+      if (isStop) terminalStop ??= signal;
+      stopOurselvesToo(signal);
+      return;
+    }
+    const isFirstStop = isStop && state !== 'stopping';
+    if (isStop) {
+      stop ??= signal;
+      state = transition(state, 'stop');
+    }
+    const told = watchers.onSignal?.(signal, isStop);
+    if (isFirstStop) await told;
+    running?.send(signal);
+    stopOurselvesToo(signal);
+  };
+
+  signals.handTo((signal) => void pass(signal));
+  if (stop !== undefined) {
+    // It was asked for before there was anything to stop.
+    return {
+      outcome: { kind: 'stopped-early', signal: stop },
+      stop,
+      terminalStop,
+      pid: undefined,
+      durationMs: 0,
+    };
+  }
+
+  const resolution = resolveCommand(command.argv[0] ?? '', command.environment);
+  if (!resolution.ok) {
+    const { status, reason } = resolution;
+    return {
+      outcome: { kind: 'not-started', status, reason },
+      stop,
+      terminalStop,
+      pid: undefined,
+      durationMs: 0,
+    };
+  }
+
+  const started = performance.now();
+  running = spawnCommand(command);
+  const { pid } = running;
+  if (pid !== undefined) {
+    state = transition(state, 'start');
+    watchers.onStart?.(pid);
+  }
+  const outcome = await running.ended;
+  signals.handTo(undefined); // a stop from here on is meant for whoever comes next: the park
+  state = transition(state, 'end');
+  return {
+    outcome,
+    stop,
+    terminalStop,
+    pid,
+    durationMs: pid === undefined ? 0 : performance.now() - started,
+  };
+}
+
+/** As without us, Ctrl-Z (`kill -TSTP`) stops the whole job. At PID 1 the kernel ignores this. */
+function stopOurselvesToo(signal: SignalName): void {
+  if (signal === 'SIGTSTP') process.kill(process.pid, 'SIGSTOP');
+}
+
+/** What a terminal sends to every process of its foreground group by itself. */
+const TERMINAL_SIGNALS: readonly SignalName[] = ['SIGINT', 'SIGQUIT', 'SIGTSTP', 'SIGWINCH'];
+
+/**
+ * True where the command gets this signal from the terminal itself, because it shares our process group and that
+ * group has the terminal: passing it on would make one Ctrl-C two. Node cannot tell who sent a signal, nor give the
+ * command a group of its own with the terminal; so an INT sent by `kill` alone to us is not passed on there either.
+ */
+function isFromSharedTerminal(signal: SignalName, pid: number): boolean {
+  if (!TERMINAL_SIGNALS.includes(signal)) return false;
+  const ours = readGroups('self');
+  const its = readGroups(String(pid));
+  return (
+    ours !== undefined && its !== undefined && ours.foreground === ours.group && its.group === ours.group
+  );
+}
+
+/** Process group and the terminal's foreground group (-1: no terminal) out of /proc/PID/stat, proc(5). */
+function readGroups(pid: string): { group: number; foreground: number } | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // the name before it may hold anything
+    return { group: Number(fields[2]), foreground: Number(fields[5]) };
+  } catch {
+    return undefined;
+  }
+}

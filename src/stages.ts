@@ -1,0 +1,280 @@
+/**
+ * The stages of entry.ts, each wired to what it needs: log, state directory, hooks, signals.
+ */
+import type { Container } from './container/identity.ts';
+import { identifyContainer, readClues } from './container/identity.ts';
+import { degradedBy, readLauncherClues } from './container/launcher.ts';
+import { readCgroupLimits, readResourceLimits } from './container/limits.ts';
+import { EntryError, reasonOf } from './errors.ts';
+import type { Fault } from './fault.ts';
+import { summarise } from './fault.ts';
+import type { EntryHooks } from './hooks.ts';
+import { callHook } from './hooks.ts';
+import type { Log } from './log.ts';
+import type { Outcome, SignalName } from './outcome.ts';
+import { signalNumber, statusOf } from './outcome.ts';
+import { park } from './park.ts';
+import type { CommandLine, Plan } from './plan.ts';
+import { resolveCommand, which } from './process/resolve.ts';
+import type { Run } from './process/supervise.ts';
+import { superviseCommand } from './process/supervise.ts';
+import { bashTraceScript, planTrace } from './process/trace.ts';
+import { parkBanner, showCommand, showDuration, stayAliveHint } from './report/banner.ts';
+import { describeSurroundings } from './report/surroundings.ts';
+import { makeMask, maskArguments, maskUrls } from './secrets.ts';
+import type { Signals } from './signals.ts';
+import { STOPS } from './signals.ts';
+import type { State } from './state.ts';
+import { environmentAsShell, openState, writePublicFile } from './state.ts';
+
+/** What a run is given. */
+export interface Context {
+  readonly plan: Plan;
+  readonly log: Log;
+  readonly signals: Signals;
+  readonly hooks: EntryHooks;
+}
+
+/** What a watched run works with. */
+export interface Desk extends Context {
+  readonly container: Container;
+  /** Undefined where it is not needed, or could not be had. */
+  readonly state: State | undefined;
+  readonly startedAt: Date;
+  /** Undone, last first, when the run is over. */
+  readonly undo: (() => void)[];
+  close(): void;
+}
+
+/** Opens what the stages share. The state directory only for what needs it: verbose leaves nothing behind. */
+export function openDesk(context: Context): Desk {
+  const { plan, log } = context;
+  const undo: (() => void)[] = [];
+  let state: State | undefined;
+  if (plan.stayAlive !== undefined || plan.fstree.length > 0) {
+    try {
+      state = openState(plan.stateDir);
+    } catch (error) {
+      if (plan.fstree.length > 0) throw error; // the archive must lie somewhere
+      sayFailure(log, error);
+    }
+  }
+  const degraded = degradedBy(readLauncherClues(process.env));
+  if (degraded !== undefined) log.say(degraded);
+  return {
+    ...context,
+    container: identifyContainer(readClues()),
+    state,
+    startedAt: new Date(),
+    undo,
+    close: () => {
+      for (const step of undo.reverse()) step();
+    },
+  };
+}
+
+/** Lays the archives over the root, in order. Undefined: all is well, go on; else how the run ended without a command. */
+export async function layOverlays(desk: Desk): Promise<Run | undefined> {
+  const { plan, log, signals, state, container } = desk;
+  if (plan.fstree.length === 0 || state === undefined) return undefined;
+  const abort = new AbortController();
+  let stop: SignalName | undefined;
+  signals.handTo((signal) => {
+    if (!STOPS.includes(signal)) return;
+    stop ??= signal;
+    abort.abort();
+  });
+  recordState(desk, 'overlay');
+  try {
+    const { applyOverlay } = await import('./overlay/apply.ts');
+    await applyOverlay(plan.fstree, {
+      root: plan.root,
+      container,
+      state,
+      log,
+      signal: abort.signal,
+      limits: { stallMs: plan.stallMs, totalMs: plan.totalMs },
+    });
+  } catch (error) {
+    if (stop === undefined) {
+      sayFailure(log, error);
+      return endedEarly({ kind: 'setup-failed', reason: reasonOf(error) }, undefined);
+    }
+  } finally {
+    signals.handTo(undefined);
+  }
+  return stop === undefined ? undefined : endedEarly({ kind: 'stopped-early', signal: stop }, stop);
+}
+
+function endedEarly(outcome: Outcome, stop: SignalName | undefined): Run {
+  return { outcome, stop, terminalStop: undefined, pid: undefined, durationMs: 0 };
+}
+
+/** Starts the command and stays with it to its end. */
+export async function runCommand(desk: Desk): Promise<Run> {
+  const { plan, log, signals, hooks, state } = desk;
+  const command = plan.verbose ? explain(desk) : plan.command;
+  if (plan.stayAlive !== undefined && state !== undefined) keepEnvironment(state, command, log);
+  const shown = showCommand(command.argv, makeMask(command.environment));
+  return superviseCommand(command, signals, {
+    onStart: (pid) => {
+      recordState(desk, 'running', pid);
+      log.detail(`started: ${shown} (pid ${pid})`, { pid });
+    },
+    onSignal: (signal, isStop) => {
+      log.detail(`passing on ${signal}${isStop ? ', a stop' : ''}`, { signal });
+      return isStop ? callHook(hooks, 'beforeStop', signal, log) : undefined;
+    },
+  });
+}
+
+/** verbose: says what the command will see, and turns its shell's trace on. */
+function explain({ plan, log, undo }: Desk): CommandLine {
+  const { command } = plan;
+  const resolution = resolveCommand(command.argv[0] ?? '', command.environment);
+  const clues = readClues();
+  const lines = describeSurroundings({
+    command,
+    resolution,
+    cwd: process.cwd(),
+    uid: process.getuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
+    groups: process.getgroups?.() ?? [],
+    umask: process.umask(),
+    cgroup: readCgroupLimits(clues.cgroup),
+    limits: readResourceLimits(),
+  });
+  for (const line of lines) log.detail(line);
+
+  const trace = planTrace(command.argv, resolution, command.environment);
+  if (trace === undefined) return command;
+  try {
+    const file = writePublicFile('ddbg-trace', bashTraceScript(command.environment.BASH_ENV));
+    undo.push(file.remove);
+    log.detail(`tracing ${trace.shell}: every command it runs follows on stderr, with the values it uses`);
+    const environment = { ...command.environment, ...trace.environment, BASH_ENV: file.path };
+    return { argv: trace.argv, environment };
+  } catch (error) {
+    sayFailure(log, error);
+    return command;
+  }
+}
+
+/** Says how it ended, tells the hooks, and leaves the record. */
+export async function sayEnd(desk: Desk, run: Run, fault: Fault | undefined): Promise<void> {
+  const { plan, log, hooks } = desk;
+  const ran = run.pid === undefined ? '' : ` after ${showDuration(run.durationMs)}`;
+  log.detail(`the command ${summarise(run.outcome)}${ran}`, { status: statusOf(run.outcome) });
+  recordState(desk, 'ended', run.pid);
+  if (run.stop !== undefined) await callHook(hooks, 'afterStop', run.outcome, log);
+  if (fault === undefined) return;
+  recordFault(desk, run, fault);
+  await callHook(hooks, 'onFault', fault, log);
+  if (plan.stayAlive !== undefined) return;
+  const words = [
+    ...(plan.verbose ? ['verbose'] : []),
+    ...plan.fstree.map(({ location }) => `fstree=${maskUrls(location)}`),
+  ];
+  log.say(stayAliveHint(fault, plan.command.argv, words));
+}
+
+/** Whether the container stays: on a fault, or after anything but a stop where `always` was asked for. */
+export function isHeld({ plan }: Desk, run: Run, fault: Fault | undefined): boolean {
+  if (plan.stayAlive === undefined || run.stop !== undefined) return false;
+  return fault !== undefined || (plan.stayAlive.on === 'always' && run.outcome.kind !== 'stopped-early');
+}
+
+/** Holds the container until somebody lets it go, or the time limit is over. */
+export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefined): Promise<void> {
+  const { plan, log, signals, hooks, state, container } = desk;
+  const limitMs = plan.stayAlive?.limitMs;
+  const parked = park(signals, limitMs); // listens first: a stop that comes now must not wait for the banner
+  await callHook(hooks, 'beforePark', fault, log);
+  recordState(desk, 'parked', run.pid);
+  const shell = ['bash', 'zsh', 'ash', 'sh'].find((name) => which(name, plan.command.environment.PATH));
+  const banner = parkBanner({
+    fault,
+    argv: plan.command.argv,
+    commandPid: run.pid,
+    durationMs: run.durationMs,
+    container,
+    ownPid: process.pid,
+    shell,
+    stateDirectory: state?.directory,
+    limitMs,
+  });
+  for (const line of banner) log.say(line);
+  const end = await parked;
+  recordState(desk, 'ended', run.pid);
+  const why = end.kind === 'stopped' ? `let go by ${end.signal}` : 'the time limit is over';
+  log.say(`${why}, ending with status ${statusOf(run.outcome)}`, { status: statusOf(run.outcome) });
+}
+
+/** Off, where Node cannot replace itself by the command: as its parent, and otherwise out of the way. */
+export async function runAsChild({ plan, log, signals }: Context): Promise<Outcome> {
+  const { outcome } = await superviseCommand(plan.command, signals);
+  if (outcome.kind === 'not-started')
+    log.warn(`cannot start ${showCommand(plan.command.argv)}: ${outcome.reason}`);
+  return outcome;
+}
+
+/** An error of ours in a line, the way out in the next. */
+export function sayFailure(log: Log, error: unknown): void {
+  log.warn(reasonOf(error), error instanceof EntryError ? { code: error.code } : {});
+  if (error instanceof EntryError && error.hint !== undefined) log.warn(`  ${error.hint}`);
+}
+
+function keepEnvironment(state: State, { environment }: CommandLine, log: Log): void {
+  try {
+    const variables = Object.entries(environment).map(([name, value]) => `${name}=${value}\0`);
+    state.write('environ', variables.join(''));
+    state.write('environ.sh', environmentAsShell(environment));
+  } catch (error) {
+    log.warn(`cannot keep the environment for whoever execs in: ${reasonOf(error)}`);
+  }
+}
+
+type Phase = 'overlay' | 'running' | 'ended' | 'parked';
+
+/** state.json for whoever looks from inside. Its loss is no reason to disturb the command. */
+function recordState({ state, plan, startedAt, log }: Desk, phase: Phase, commandPid?: number): void {
+  writeRecord(state, log, 'state.json', {
+    schema: 1,
+    phase,
+    pids: { entry: process.pid, command: commandPid ?? null },
+    argv: maskArguments(plan.command.argv, makeMask(plan.command.environment)),
+    cwd: process.cwd(),
+    uid: process.getuid?.() ?? null,
+    startedAt: startedAt.toISOString(),
+    plan: {
+      verbose: plan.verbose,
+      stayAlive: plan.stayAlive ?? null,
+      fstree: plan.fstree.map((source) => ({ ...source, location: maskUrls(source.location) })),
+      root: plan.root ?? '/',
+    },
+  });
+}
+
+function recordFault({ state, plan, log }: Desk, run: Run, fault: Fault): void {
+  const { outcome } = fault;
+  writeRecord(state, log, 'fault.json', {
+    schema: 1,
+    at: new Date().toISOString(),
+    argv: maskArguments(plan.command.argv, makeMask(plan.command.environment)),
+    pid: run.pid ?? null,
+    durationMs: Math.round(run.durationMs),
+    kind: outcome.kind,
+    status: fault.status,
+    signal: 'signal' in outcome ? { name: outcome.signal, number: signalNumber(outcome.signal) } : null,
+    summary: fault.summary,
+    meaning: fault.meaning ?? null,
+  });
+}
+
+function writeRecord(state: State | undefined, log: Log, name: string, record: unknown): void {
+  try {
+    state?.write(name, `${JSON.stringify(record, undefined, 2)}\n`);
+  } catch (error) {
+    log.detail(`cannot write ${name}: ${reasonOf(error)}`);
+  }
+}

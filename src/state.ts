@@ -1,0 +1,102 @@
+/**
+ * Our own files: the state directory (0700, files 0600, written whole then renamed).
+ */
+import { randomBytes } from 'node:crypto';
+import { chmodSync, lstatSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { EntryError, reasonOf } from './errors.ts';
+
+export interface State {
+  readonly directory: string;
+  /** Puts a whole file in place, or throws and leaves the one before. */
+  write(name: string, content: string | Uint8Array): void;
+}
+
+/** With a read-only root only /dev/shm can be written (measured); as another user than root /run cannot. */
+function usualPlaces(uid: number): readonly string[] {
+  return ['/run/ddbg', `/tmp/ddbg-${uid}`, `/dev/shm/ddbg-${uid}`];
+}
+
+/**
+ * Opens the state directory, making it where needed.
+ *
+ * @param directory the one that must be used; default: the first usual place that can be had and is ours
+ * @throws EntryError `DDBG_STATE` with every place that was tried and why not
+ */
+export function openState(directory?: string): State {
+  const uid = process.getuid?.() ?? 0;
+  const refusals: string[] = [];
+  for (const place of directory === undefined ? usualPlaces(uid) : [directory]) {
+    const refusal = claim(place, uid);
+    if (refusal === undefined)
+      return { directory: place, write: (name, content) => writeWhole(place, name, content) };
+    refusals.push(`${place}: ${refusal}`);
+  }
+  throw new EntryError('DDBG_STATE', `cannot keep state: ${refusals.join('; ')}`, {
+    hint: 'name a writable place of your own: ddbg-entry --state-dir=DIR -- COMMAND',
+  });
+}
+
+/** Makes the directory ours, or says why it cannot be: a directory planted by another user is never trusted. */
+function claim(place: string, uid: number): string | undefined {
+  try {
+    try {
+      mkdirSync(place, { mode: 0o700 });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      const stats = lstatSync(place);
+      if (!stats.isDirectory()) return 'is there already and is no directory';
+      if (stats.uid !== uid) return `belongs to uid ${stats.uid}, we are ${uid}`;
+    }
+    chmodSync(place, 0o700); // an umask can only have taken bits away, an older directory may have more
+    writeWhole(place, '.probe', '');
+    rmSync(join(place, '.probe'));
+    return undefined;
+  } catch (error) {
+    return reasonOf(error);
+  }
+}
+
+function writeWhole(directory: string, name: string, content: string | Uint8Array): void {
+  const file = join(directory, name);
+  const temporary = `${file}.${randomBytes(6).toString('hex')}`;
+  try {
+    writeFileSync(temporary, content, { mode: 0o600, flag: 'wx' });
+    renameSync(temporary, file);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+/**
+ * Writes a file that every user may read, beside the usual places: the command may change its user, and the state
+ * directory is closed to others. Returns its path and the way to take it away.
+ *
+ * @throws EntryError `DDBG_STATE`
+ */
+export function writePublicFile(name: string, content: string): { path: string; remove(): void } {
+  const refusals: string[] = [];
+  for (const place of usualPlaces(process.getuid?.() ?? 0)) {
+    const path = join(dirname(place), `${name}-${randomBytes(6).toString('hex')}`);
+    try {
+      writeFileSync(path, content, { mode: 0o644, flag: 'wx' });
+      chmodSync(path, 0o644); // whatever the umask
+      statSync(path);
+      return { path, remove: () => rmSync(path, { force: true }) };
+    } catch (error) {
+      refusals.push(reasonOf(error));
+    }
+  }
+  throw new EntryError('DDBG_STATE', `cannot write ${name}: ${refusals.join('; ')}`);
+}
+
+/** The environment as a file for any shell's `.`: whoever execs in has the command's, quoted, after one short line. */
+export function environmentAsShell(environment: Readonly<Record<string, string>>): string {
+  const lines = Object.entries(environment).map(([name, value]) =>
+    /^[A-Za-z_]\w*$/.test(name)
+      ? `export ${name}='${value.replaceAll("'", `'\\''`)}'`
+      : `# no shell can export this name: ${JSON.stringify(name)}`,
+  );
+  return `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,109 @@
+import { describe, expect, test } from 'vitest';
+import { EntryError } from '../src/errors.ts';
+import { parseDebug } from '../src/parse.ts';
+import { makePlan, parseArguments } from '../src/plan.ts';
+
+const plan = (argv: readonly string[], environment: Record<string, string | undefined> = {}) =>
+  makePlan(parseDebug(environment), { argv, environment });
+
+function failure(argv: readonly string[]): EntryError {
+  try {
+    plan(argv);
+  } catch (error) {
+    if (error instanceof EntryError) return error;
+    throw error;
+  }
+  throw new Error('it was accepted');
+}
+
+describe('arguments', () => {
+  test.each([
+    [['--', 'sh', '-c', 'x'], ['sh', '-c', 'x'], {}],
+    [['sh', '--root=/x'], ['sh', '--root=/x'], {}],
+    [['--root=/x', 'sh'], ['sh'], { root: '/x' }],
+    [['--root=/x', '--state-dir=/s', '--', '--odd'], ['--odd'], { root: '/x', 'state-dir': '/s' }],
+    [['--', '--', 'a'], ['--', 'a'], {}],
+    [['-', 'a'], ['-', 'a'], {}],
+    [['--root=/a=b', 'x'], ['x'], { root: '/a=b' }],
+    [['', 'x'], ['', 'x'], {}],
+  ])('%j', (argv, command, flags) => {
+    expect(parseArguments(argv)).toEqual({ flags, question: undefined, command });
+  });
+
+  test('questions', () => {
+    expect(parseArguments(['--help']).question).toBe('help');
+    expect(parseArguments(['-h', 'x']).question).toBe('help');
+    expect(parseArguments(['--version']).question).toBe('version');
+    expect(parseArguments(['x', '--help']).question).toBeUndefined();
+    expect(parseArguments(['--', '--help']).question).toBeUndefined();
+  });
+
+  test.each([
+    [[], 'there is no command'],
+    [['--'], 'there is no command'],
+    [['--roots=/x', 'a'], "'--roots=/x' is no flag"],
+    [['-x', 'a'], "'-x' is no flag"],
+    [['--root', '/x', 'a'], '--root has no value'],
+    [['--root=', 'a'], '--root has no value'],
+    [['--root=x', 'a'], '--root=x must be an absolute path'],
+    [['--state-dir=x', 'a'], '--state-dir=x must be an absolute path'],
+    [['--fetch-timeout=5', 'a'], '--fetch-timeout=5 must be a duration'],
+    [['--stall-timeout=0s', 'a'], '--stall-timeout=0s must be a duration'],
+  ])('%j is refused', (argv, message) => {
+    const error = failure(argv);
+    expect(error.code).toBe('DDBG_BAD_USAGE');
+    expect(error.message).toContain(message);
+    expect(error.hint).toBeTruthy();
+  });
+});
+
+describe('the plan', () => {
+  test('off: the environment stays as it is, in its order', () => {
+    const environment = {
+      Z: '1',
+      DEBUG: 'express:*',
+      'spring.datasource.url': 'x',
+      A: 'line\nline',
+      EMPTY: '',
+    };
+    const made = plan(['x'], environment);
+    expect(made.on).toBe(false);
+    expect(Object.entries(made.command.environment)).toEqual(Object.entries(environment));
+  });
+
+  test('on: our words are gone, DDBG too, the rest keeps its order', () => {
+    const environment = { Z: '1', DEBUG: 'express:*,verbose', DDBG_LOG: 'json', A: '2' };
+    const made = plan(['--root=/r', '--stall-timeout=5s', '--fetch-timeout=2m', '--', 'x', 'y'], environment);
+    expect(made).toEqual({
+      on: true,
+      command: { argv: ['x', 'y'], environment: { ...environment, DEBUG: 'express:*' } },
+      verbose: true,
+      stayAlive: undefined,
+      fstree: [],
+      root: '/r',
+      stateDir: undefined,
+      stallMs: 5_000,
+      totalMs: 120_000,
+      jsonLog: true,
+      hints: [],
+    });
+    expect(Object.keys(made.command.environment)).toEqual(['Z', 'DEBUG', 'DDBG_LOG', 'A']);
+    expect(plan(['x'], { DEBUG: 'verbose' }).command.environment).toEqual({});
+    expect(plan(['x'], { DDBG: 'verbose', DEBUG: 'stayalive' }).command.environment).toEqual({
+      DEBUG: 'stayalive',
+    });
+  });
+
+  test('it is frozen to the bottom', () => {
+    const made = plan(['x'], { DEBUG: 'stayalive,fstree=/a' });
+    const parts = [
+      made,
+      made.command,
+      made.command.argv,
+      made.command.environment,
+      made.fstree,
+      made.fstree[0],
+    ];
+    expect(parts.every((part) => Object.isFrozen(part))).toBe(true);
+  });
+});
