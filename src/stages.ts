@@ -46,18 +46,15 @@ export interface Desk extends Context {
   close(): void;
 }
 
-/** Opens what the stages share. The state directory only for what needs it: verbose leaves nothing behind. */
+/** Opens what the stages share. The state directory only for stayalive: verbose leaves nothing behind. */
 export function openDesk(context: Context): Desk {
   const { plan, log } = context;
   const undo: (() => void)[] = [];
   let state: State | undefined;
-  if (plan.stayAlive !== undefined || plan.fstree.length > 0) {
-    try {
-      state = openState(plan.stateDir);
-    } catch (error) {
-      if (plan.fstree.length > 0) throw error; // the archive must lie somewhere
-      sayFailure(log, error);
-    }
+  try {
+    if (plan.stayAlive !== undefined) state = openState(plan.stateDir);
+  } catch (error) {
+    sayFailure(log, error); // the container can be held all the same
   }
   const degraded = degradedBy(readLauncherClues(process.env));
   if (degraded !== undefined) log.say(degraded);
@@ -75,8 +72,8 @@ export function openDesk(context: Context): Desk {
 
 /** Lays the archives over the root, in order. Undefined: all is well, go on; else how the run ended without a command. */
 export async function layOverlays(desk: Desk): Promise<Run | undefined> {
-  const { plan, log, signals, state, container } = desk;
-  if (plan.fstree.length === 0 || state === undefined) return undefined;
+  const { plan, log, signals } = desk;
+  if (plan.fstree.length === 0) return undefined;
   const abort = new AbortController();
   let stop: SignalName | undefined;
   signals.handTo((signal) => {
@@ -89,8 +86,7 @@ export async function layOverlays(desk: Desk): Promise<Run | undefined> {
     const { applyOverlay } = await import('./overlay/apply.ts');
     await applyOverlay(plan.fstree, {
       root: plan.root,
-      container,
-      state,
+      stateDirectory: plan.stateDir,
       log,
       signal: abort.signal,
       limits: { stallMs: plan.stallMs, totalMs: plan.totalMs },
@@ -114,7 +110,7 @@ function endedEarly(outcome: Outcome, stop: SignalName | undefined): Run {
 export async function runCommand(desk: Desk): Promise<Run> {
   const { plan, log, signals, hooks, state } = desk;
   const command = plan.verbose ? explain(desk) : plan.command;
-  if (plan.stayAlive !== undefined && state !== undefined) keepEnvironment(state, command, log);
+  if (state !== undefined) keepEnvironment(state, command, log);
   const shown = showCommand(command.argv, makeMask(command.environment));
   return superviseCommand(command, signals, {
     onStart: (pid) => {

@@ -59,7 +59,7 @@ test.each<[Outcome, string, RegExp]>([
   [exited(137), 'exited with status 137', /128\+9: .*SIGKILL: most often the kernel's OOM killer/],
   [exited(255), 'exited with status 255', /exit -1/],
   [killed('SIGSEGV'), 'was killed by signal SIGSEGV (11)', /not its own/],
-  [killed('SIGUSR1'), 'was killed by signal SIGUSR1 (10)', /User-specific/],
+  [killed('SIGUSR1'), 'was killed by signal SIGUSR1 (10)', /Application-specific/],
   [{ kind: 'not-started', status: 127, reason: 'x: not found' }, 'could not be started: x: not found', /^$/],
 ])('%j in words', (outcome, summary, meaning) => {
   const fault = judgeOutcome(outcome, nothing);

@@ -68,7 +68,9 @@ export async function superviseCommand(
     const isStop = STOPS.includes(signal);
     if (running?.pid !== undefined && isFromSharedTerminal(signal, running.pid)) {
       if (isStop) terminalStop ??= signal;
-      stopOurselvesToo(signal);
+      // Ctrl-Z stops the whole job, as without us; `fg` continues it. Not without a terminal: a command that ignores
+      // the signal (every one in an orphaned process group does) would go on with nobody to pass it a stop.
+      if (signal === 'SIGTSTP') process.kill(process.pid, 'SIGSTOP');
       return;
     }
     const isFirstStop = isStop && state !== 'stopping';
@@ -79,7 +81,6 @@ export async function superviseCommand(
     const told = watchers.onSignal?.(signal, isStop);
     if (isFirstStop) await told;
     running?.send(signal);
-    stopOurselvesToo(signal);
   };
 
   signals.handTo((signal) => void pass(signal));
@@ -123,11 +124,6 @@ export async function superviseCommand(
     pid,
     durationMs: pid === undefined ? 0 : performance.now() - started,
   };
-}
-
-/** As without us, Ctrl-Z (`kill -TSTP`) stops the whole job. At PID 1 the kernel ignores this. */
-function stopOurselvesToo(signal: SignalName): void {
-  if (signal === 'SIGTSTP') process.kill(process.pid, 'SIGSTOP');
 }
 
 /** What a terminal sends to every process of its foreground group by itself. */

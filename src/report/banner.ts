@@ -84,7 +84,7 @@ export function showCommand(argv: readonly string[], mask?: (text: string) => st
 }
 
 function quote(argument: string): string {
-  return /^[\w@%+=:,./*-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`;
+  return /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`;
 }
 
 /** `0.3 s`, `42 s`, `3 min 20 s`, `2 h 5 min`. */

@@ -1,0 +1,51 @@
+/**
+ * How much an archive may ask of us, in one table: an archive is somebody else's word, and a disk or a night is soon
+ * full. A limit that is reached is an error that names it, before the root is touched.
+ */
+
+interface Limit {
+  readonly value: number;
+  readonly unit: 'bytes' | 'entries' | 'components' | 'milliseconds' | 'times';
+  readonly why: string;
+}
+
+const MiB = 1024 ** 2;
+const GiB = 1024 ** 3;
+
+export const LIMITS = {
+  archiveBytes: { value: 4 * GiB, unit: 'bytes', why: 'the download, on the disk that holds our own files' },
+  unpackedBytes: {
+    value: 16 * GiB,
+    unit: 'bytes',
+    why: '34 kB of zip can unpack to 5 GB, 10 MB of gzip to 10 GB',
+  },
+  fileBytes: { value: 8 * GiB, unit: 'bytes', why: 'one file' },
+  entries: { value: 500_000, unit: 'entries', why: 'an inode each, and about 300 bytes of our memory' },
+  metaBytes: { value: MiB, unit: 'bytes', why: 'one tar header extension; it is held in memory' },
+  depth: {
+    value: 100,
+    unit: 'components',
+    why: 'deeper than any tree people make; some tools recurse over it',
+  },
+  stallMs: { value: 30_000, unit: 'milliseconds', why: 'no byte for so long: connect, headers or body' },
+  totalMs: {
+    value: 600_000,
+    unit: 'milliseconds',
+    why: 'one download with its retries; a slow drip never stalls',
+  },
+  retries: { value: 3, unit: 'times', why: 'after 0.5, 1 and 2 seconds' },
+  redirects: { value: 10, unit: 'times', why: 'curl stops at 50, browsers at 20; a real chain has 3' },
+} as const satisfies Record<string, Limit>;
+
+export type OverlayLimits = { readonly [name in keyof typeof LIMITS]: number };
+
+/** What is undefined is not given: options pass through several hands. */
+export function withDefaults(
+  limits: { readonly [name in keyof OverlayLimits]?: number | undefined } = {},
+): OverlayLimits {
+  const entries = Object.entries(LIMITS).map(([name, limit]) => [
+    name,
+    limits[name as keyof OverlayLimits] ?? limit.value,
+  ]);
+  return Object.fromEntries(entries) as OverlayLimits;
+}

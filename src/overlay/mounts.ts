@@ -1,0 +1,66 @@
+/** What is mounted where, from /proc/self/mountinfo: kernel interfaces are no place for files, and a file that is a mount point cannot be renamed over (EBUSY). */
+import { readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+
+export interface Mounts {
+  /** The type of the file system that holds a path, by the longest mount point above it; undefined: unknown. */
+  typeOf(path: string): string | undefined;
+  isMountPoint(path: string): boolean;
+}
+
+/** File systems whose files are the kernel's own. */
+const KERNEL_TYPES = new Set([
+  ...['proc', 'sysfs', 'cgroup', 'cgroup2', 'devpts', 'mqueue'],
+  ...[
+    'debugfs',
+    'tracefs',
+    'securityfs',
+    'configfs',
+    'bpf',
+    'pstore',
+    'efivarfs',
+    'binfmt_misc',
+    'fusectl',
+    'selinuxfs',
+  ],
+]);
+
+export function isKernelType(type: string | undefined): boolean {
+  return type !== undefined && KERNEL_TYPES.has(type);
+}
+
+/** Without /proc there is nothing to know, and nothing of all this is mounted. */
+export function readMounts(path = '/proc/self/mountinfo'): Mounts {
+  try {
+    return parseMounts(readFileSync(path, 'utf8'));
+  } catch {
+    return parseMounts('');
+  }
+}
+
+/** proc(5): fields by spaces, the fifth the mount point, the type after a lone `-`. The last mount at a place is on top. */
+export function parseMounts(mountinfo: string): Mounts {
+  const types = new Map<string, string>();
+  for (const line of mountinfo.split('\n')) {
+    const fields = line.split(' ');
+    const point = fields[4];
+    const type = fields[fields.indexOf('-', 6) + 1];
+    if (point !== undefined && type !== undefined) types.set(unescapeOctal(point), type);
+  }
+  return {
+    typeOf(path) {
+      for (let at = path; ; at = dirname(at)) {
+        const type = types.get(at);
+        if (type !== undefined || at === '/') return type;
+      }
+    },
+    isMountPoint: (path) => types.has(path),
+  };
+}
+
+/** Space, tab, newline and backslash are written as \040 and so on; others stand as they are. */
+function unescapeOctal(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 8)),
+  );
+}

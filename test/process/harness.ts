@@ -1,0 +1,130 @@
+/**
+ * Runs the built bin as a real process, and takes the whole process group away after the test.
+ */
+import type { ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach } from 'vitest';
+
+export const dist = fileURLToPath(new URL('../../dist', import.meta.url));
+export const cli = join(dist, 'cli.js');
+export const isRoot = process.getuid?.() === 0;
+
+const undo: (() => void)[] = [];
+afterEach(() => {
+  for (const step of undo.splice(0).reverse()) step();
+});
+
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'ddbg-test-'));
+  undo.push(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** An executable file. */
+export function script(folder: string, name: string, text: string | Uint8Array, mode = 0o755): string {
+  const file = join(folder, name);
+  writeFileSync(file, text);
+  chmodSync(file, mode);
+  return file;
+}
+
+export interface Entry {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  readonly stateDir: string;
+  stdout(): string;
+  stderr(): string;
+  /** Resolves with the match as soon as stdout and stderr together hold it; rejects when the process ends without. */
+  waitFor(pattern: RegExp): Promise<RegExpExecArray>;
+  /** The exit status; a death by signal rejects: the entrypoint never dies of one. */
+  readonly status: Promise<number>;
+  kill(signal: NodeJS.Signals): void;
+}
+
+export interface EntryOptions {
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly flags?: readonly string[];
+  readonly cwd?: string;
+  readonly uid?: number;
+  /** The program to start instead of this Node. */
+  readonly node?: string;
+  /** Instead of the bin and its flags. */
+  readonly program?: readonly string[];
+  readonly stdin?: 'ignore' | 'pipe';
+}
+
+/** Starts `ddbg-entry --state-dir=... FLAGS -- COMMAND` with a small environment of its own. */
+export function startEntry(command: readonly string[], options: EntryOptions = {}): Entry {
+  if (!existsSync(cli)) throw new Error('dist/ is not built: npm run build');
+  const stateDir = join(temporaryFolder(), 'state');
+  const program = options.program ?? [cli, `--state-dir=${stateDir}`, ...(options.flags ?? []), '--'];
+  const child = spawn(options.node ?? process.execPath, [...program, ...command], {
+    env: { PATH: process.env.PATH, HOME: '/root', ...options.env },
+    cwd: options.cwd,
+    stdio: [options.stdin ?? 'ignore', 'pipe', 'pipe'],
+    detached: true,
+    ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
+  });
+  const pid = child.pid ?? 0;
+  undo.push(() => {
+    try {
+      if (pid > 1) process.kill(-pid, 'SIGKILL');
+    } catch {
+      // the whole group is gone already
+    }
+  });
+  let out = '';
+  let err = '';
+  const listeners = new Set<() => void>();
+  const tell = () => {
+    for (const listener of listeners) listener();
+  };
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+    out += text;
+    tell();
+  });
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    err += text;
+    tell();
+  });
+  const status = new Promise<number>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code, signal) => {
+      if (code === null) reject(new Error(`died of ${signal}\n${err}`));
+      else resolve(code);
+    });
+  });
+  status.catch(() => {});
+  return {
+    child,
+    pid,
+    stateDir,
+    status,
+    stdout: () => out,
+    stderr: () => err,
+    kill: (signal) => process.kill(pid, signal),
+    waitFor: (pattern) =>
+      new Promise((resolve, reject) => {
+        const look = () => {
+          const match = pattern.exec(`${out}\n${err}`);
+          if (match === null) return;
+          listeners.delete(look);
+          resolve(match);
+        };
+        listeners.add(look);
+        look();
+        status.finally(() => reject(new Error(`ended without ${pattern}:\n${out}\n${err}`))).catch(() => {});
+      }),
+  };
+}
+
+/** Runs it to its end. */
+export async function runEntry(command: readonly string[], options: EntryOptions = {}) {
+  const entry = startEntry(command, options);
+  const status = await entry.status;
+  return { status, stdout: entry.stdout(), stderr: entry.stderr() };
+}

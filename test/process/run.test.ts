@@ -1,0 +1,421 @@
+/** The command's status, signals, environment and descriptors, off and on. */
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { FORWARDED } from '../../src/signals.ts';
+import { cli, isRoot, runEntry, script, startEntry, temporaryFolder } from './harness.ts';
+
+const signalsFixture = fileURLToPath(new URL('../fixtures/signals.bash', import.meta.url));
+const off = {};
+const on = { DEBUG: 'stayalive=1s' };
+const OFF_VALUES = [undefined, '', '1', 'true', '*', 'express:*', ' a , b', 'x'.repeat(100_000)];
+
+describe('exit status', () => {
+  test.each([0, 1, 2, 7, 125, 126, 127, 128, 137, 143, 254, 255])(
+    '%i stays %i, off and on',
+    async (status) => {
+      const command = ['sh', '-c', `exit ${status}`];
+      const [absent, present] = await Promise.all([
+        runEntry(command, { env: off }),
+        runEntry(command, { env: { DEBUG: 'verbose' } }),
+      ]);
+      expect(absent).toEqual({ status, stdout: '', stderr: '' });
+      expect(present.status).toBe(status);
+    },
+  );
+
+  test.each([
+    ['SEGV', 139],
+    ['TERM', 143],
+    ['KILL', 137],
+    ['ABRT', 134],
+    ['USR1', 138],
+  ])('death by %s is %i', async (signal, status) => {
+    const command = ['sh', '-c', `kill -${signal} $$`];
+    const [absent, present] = await Promise.all([
+      runEntry(command, { env: off }),
+      runEntry(command, { env: { DEBUG: 'verbose' } }),
+    ]);
+    expect([absent.status, present.status]).toEqual([status, status]);
+  });
+});
+
+describe('a command that cannot be started', () => {
+  test.each([off, { DEBUG: 'verbose' }])('not found: 127 (%j)', async (env) => {
+    const { status, stderr } = await runEntry(['no-such-command'], { env });
+    expect(status).toBe(127);
+    expect(stderr).toContain('no-such-command: not found in PATH');
+  });
+
+  test('not executable, a directory: 126', async () => {
+    const folder = temporaryFolder();
+    const plain = script(folder, 'plain', '#!/bin/sh\n', 0o644);
+    for (const file of [plain, folder]) expect((await runEntry([file])).status).toBe(126);
+  });
+
+  test('the wrong architecture: 126, and which', async () => {
+    const elf = Buffer.alloc(64);
+    elf.write('\u007fELF', 'latin1');
+    elf.set([2, 1, 1], 4);
+    elf.writeUInt16LE(2, 16);
+    elf.writeUInt16LE(process.arch === 'arm64' ? 62 : 183, 18);
+    const folder = temporaryFolder();
+    const file = script(folder, 'foreign', elf);
+    for (const env of [off, { DEBUG: 'verbose' }]) {
+      const { status, stderr } = await runEntry([file], { env });
+      expect(status).toBe(126);
+      expect(stderr).toMatch(/is built for (aarch64|x86_64), this machine is/);
+    }
+  });
+
+  test.each([
+    ['#!/no/such/shell\n', 'needs /no/such/shell'],
+    ['#!/bin/sh\r\necho\r\n', 'Windows line ends'],
+  ])('its interpreter is missing: 127, and why (%j)', async (text, reason) => {
+    const file = script(temporaryFolder(), 'entry', text);
+    const { status, stderr } = await runEntry([file], { env: { DEBUG: 'verbose' } });
+    expect(status).toBe(127);
+    expect(stderr).toContain(reason);
+  });
+
+  test('it is a fault: stayalive parks', async () => {
+    const entry = startEntry(['no-such-command'], { env: { DEBUG: 'stayalive' } });
+    await entry.waitFor(/could not be started: no-such-command: not found in PATH[\s\S]*let it go/);
+    entry.kill('SIGTERM');
+    expect(await entry.status).toBe(127);
+  });
+
+  test('a script without #! is run by sh, as execvp does', async () => {
+    const file = script(temporaryFolder(), 'entry', 'echo plain; exit 7\n');
+    expect(await runEntry([file])).toEqual({ status: 7, stdout: 'plain\n', stderr: '' });
+  });
+});
+
+describe('off', () => {
+  test.each(OFF_VALUES)('DEBUG=%s is nobody’s business', async (DEBUG) => {
+    const env = { DEBUG, 'my.dotted': 'x', 'a-b': 'y', LINES_OF_IT: 'one\ntwo', EMPTY: '' };
+    const { status, stdout, stderr } = await runEntry(['cat', '/proc/self/environ'], { env });
+    const direct = { PATH: process.env.PATH, HOME: '/root', ...env };
+    const expected = Object.entries(direct).flatMap(([name, value]) =>
+      value === undefined ? [] : `${name}=${value}\0`,
+    );
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(stdout).toBe(expected.join(''));
+  });
+
+  test('a near miss gets its one line and nothing else', async () => {
+    const { stderr, stdout } = await runEntry(['sh', '-c', 'echo $DEBUG'], { env: { DEBUG: 'stayalve' } });
+    expect(stderr).toBe("ddbg-entry: DEBUG has 'stayalve': did you mean 'stayalive'?\n");
+    expect(stdout).toBe('stayalve\n');
+  });
+
+  test('nothing is left on the disk', async () => {
+    const entry = startEntry(['true']);
+    await entry.status;
+    expect(() => statSync(entry.stateDir)).toThrow('ENOENT');
+  });
+
+  const newNode = process.env.DDBG_TEST_NODE;
+  test.skipIf(newNode === undefined)('DDBG_TEST_NODE: the command takes our place, same pid', async () => {
+    const entry = startEntry(
+      ['sh', '-c', 'echo $$; grep SigIgn /proc/self/status'],
+      newNode ? { node: newNode } : {},
+    );
+    expect(await entry.status).toBe(0);
+    expect(entry.stdout()).toMatch(new RegExp(`^${entry.pid}\nSigIgn:\\s+0+\n$`));
+  });
+});
+
+describe('on', () => {
+  test('our words are gone from the environment, the rest is byte for byte the same', async () => {
+    const env = { DEBUG: 'express:*,stayalive', DDBG_LOG: 'json', 'my.dotted': 'x', LINES_OF_IT: 'one\ntwo' };
+    const { stdout } = await runEntry(['cat', '/proc/self/environ'], { env });
+    const expected = { PATH: process.env.PATH, HOME: '/root', ...env, DEBUG: 'express:*' };
+    expect(stdout).toBe(
+      Object.entries(expected)
+        .map(([name, value]) => `${name}=${value}\0`)
+        .join(''),
+    );
+  });
+
+  test('working directory, umask and arguments are as they were', async () => {
+    const cwd = temporaryFolder();
+    const command = ['sh', '-c', 'pwd; umask; printf "[%s]" "$@"', 'x', '', 'a b', "'", '--', '*'];
+    const { stdout } = await runEntry(command, { env: on, cwd });
+    expect(stdout).toBe(`${cwd}\n0022\n[][a b]['][--][*]`);
+  });
+
+  test('stdin, stdout and stderr stay blocking pipes for the command', async () => {
+    // 04000 is O_NONBLOCK; libuv sets it on pipes that it is asked to write to
+    const command = ['sh', '-c', 'sleep 0; grep flags /proc/self/fdinfo/1 /proc/self/fdinfo/2'];
+    const { stdout } = await runEntry(command, { env: { DEBUG: 'verbose' } });
+    const flags = [...stdout.matchAll(/flags:\s+(\d+)/g)].map(([, octal]) => Number.parseInt(octal ?? '', 8));
+    expect(flags).toHaveLength(2);
+    expect(flags.map((bits) => bits & 0o4000)).toEqual([0, 0]);
+  });
+
+  test('a megabyte on both streams arrives whole', async () => {
+    const command = [
+      'sh',
+      '-c',
+      'head -c 1000000 /dev/zero | tr "\\0" o; head -c 1000000 /dev/zero | tr "\\0" e >&2',
+    ];
+    const { stdout, stderr } = await runEntry(command, { env: on });
+    expect([stdout.length, stderr.length]).toEqual([1_000_000, 1_000_000]);
+  });
+
+  test('a fault without stayalive: one line, how to stay alive next time', async () => {
+    const { status, stderr } = await runEntry(['sh', '-c', 'exit 7'], {
+      env: { DDBG: 'verbose', DDBG_LOG: 'json' },
+    });
+    const lines = stderr.split('\n').filter((line) => line.includes('-e DEBUG='));
+    expect(status).toBe(7);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toContain('-e DEBUG=verbose,stayalive');
+  });
+});
+
+describe('signals', () => {
+  // USR2 ends the fixture; TSTP stops us as well (its own test); bash itself waits on CONT and WINCH as on any other
+  const names = FORWARDED.filter((name) => name !== 'SIGUSR2' && name !== 'SIGTSTP').map((name) =>
+    name.slice(3),
+  );
+
+  test.each([
+    ['off', off],
+    ['on', on],
+  ])('each is passed on, %s', async (_, env) => {
+    const entry = startEntry([signalsFixture, ...names], { env });
+    await entry.waitFor(/ready \d+/);
+    for (const name of names) {
+      entry.kill(`SIG${name}` as NodeJS.Signals);
+      await entry.waitFor(new RegExp(`got ${name}\n`));
+    }
+    entry.kill('SIGUSR2');
+    expect(await entry.status).toBe(42);
+    expect(entry.stdout().match(/got TERM\n/g)).toHaveLength(1);
+  });
+
+  test('the table holds what can be caught, each number once', () => {
+    expect(FORWARDED).toContain('SIGTERM');
+    expect(FORWARDED).toContain('SIGUSR1');
+    expect(FORWARDED).toContain('SIGHUP');
+    expect(FORWARDED).not.toContain('SIGKILL');
+    expect(FORWARDED).not.toContain('SIGCHLD');
+    expect(FORWARDED).not.toContain('SIGSEGV');
+    expect(FORWARDED.filter((name) => ['SIGABRT', 'SIGIOT'].includes(name))).toHaveLength(1);
+  });
+
+  describe('on a terminal', () => {
+    /** script(1) gives the command line a pseudo-terminal, and passes on what is typed. */
+    const onTerminal = (command: string, env: Record<string, string>) => {
+      const entry = startEntry(['-qefc', command, '/dev/null'], {
+        node: 'script',
+        program: [],
+        env,
+        stdin: 'pipe',
+      });
+      return { ...entry, type: (text: string) => entry.child.stdin?.write(text) };
+    };
+    const wrapped = (command: string) => `exec ${process.execPath} ${cli} -- ${command}`;
+
+    test('one Ctrl-C is one INT for the command, and a stop', async () => {
+      const entry = onTerminal(wrapped(`${signalsFixture} INT`), { DEBUG: 'stayalive' });
+      await entry.waitFor(/ready \d+/);
+      entry.type('\u0003');
+      await entry.waitFor(/got INT/);
+      const [, pid = ''] = /ready (\d+)/.exec(entry.stdout()) ?? [];
+      process.kill(Number(pid), 'SIGUSR2');
+      await entry.waitFor(/fault: .*status 42[\s\S]*let it go/); // the INT was not what ended it
+      expect(entry.stdout().match(/got INT/g)).toHaveLength(1);
+      entry.type('\u0003');
+      expect(await entry.status).toBe(42);
+    });
+
+    test('Ctrl-C that ends the command does not park', async () => {
+      const entry = onTerminal(wrapped('sleep 1000'), { DEBUG: 'verbose,stayalive' });
+      await entry.waitFor(/started: sleep/);
+      entry.type('\u0003');
+      expect(await entry.status).toBe(130);
+      expect(entry.stdout()).not.toContain('fault');
+    });
+
+    test('an interactive bash has job control and the terminal', async () => {
+      const entry = onTerminal(wrapped('bash --norc -i'), { DEBUG: 'stayalive' });
+      await entry.waitFor(/bash-[\d.]+[#$] /);
+      entry.type("sh -c 'echo in front $((6*7)); exec sleep 1000'\n");
+      await entry.waitFor(/in front 42/);
+      entry.type('\u001a');
+      await entry.waitFor(/Stopped/);
+      entry.type('kill -9 %1; wait; exit 0\n');
+      expect(await entry.status).toBe(0);
+    });
+  });
+
+  test.each(['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP'] as const)(
+    'a stop by %s is no fault',
+    async (signal) => {
+      const entry = startEntry(
+        ['sh', '-c', 'trap "exit 3" TERM INT QUIT HUP; sleep 1000 >/dev/null 2>&1 & echo ready; wait'],
+        {
+          env: { DEBUG: 'stayalive' },
+        },
+      );
+      await entry.waitFor(/ready/);
+      entry.kill(signal);
+      expect(await entry.status).toBe(3);
+      expect(entry.stderr()).toBe('');
+    },
+  );
+
+  test('a stop that kills the command is 143 and no fault', async () => {
+    const entry = startEntry(['sleep', '1000'], { env: { DEBUG: 'stayalive,verbose' } });
+    await entry.waitFor(/started: sleep 1000/);
+    entry.kill('SIGTERM');
+    expect(await entry.status).toBe(143);
+    expect(entry.stderr()).not.toContain('fault');
+  });
+});
+
+describe('stayalive', () => {
+  test.each(['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP'] as const)(
+    'parked, %s ends it with the fault',
+    async (signal) => {
+      const entry = startEntry(['sh', '-c', 'exit 7'], { env: { DEBUG: 'stayalive' } });
+      await entry.waitFor(
+        /fault: sh -c 'exit 7' \(pid \d+, ran [\d.]+ s\) exited with status 7[\s\S]*let it go: .*\n.*---\n/,
+      );
+      entry.kill('SIGUSR1'); // no stop: nothing happens
+      entry.kill(signal);
+      expect(await entry.status).toBe(7);
+      expect(entry.stderr()).toContain(`let go by ${signal}, ending with status 7`);
+    },
+  );
+
+  test('a death by signal is explained', async () => {
+    const entry = startEntry(['sh', '-c', 'kill -SEGV $$'], { env: { DEBUG: 'stayalive' } });
+    await entry.waitFor(/was killed by signal SIGSEGV \(11\)\n.*usually means: .*\n[\s\S]*status 139\)/);
+    entry.kill('SIGTERM');
+    expect(await entry.status).toBe(139);
+  });
+
+  test('a time limit ends it', async () => {
+    const { status, stderr } = await runEntry(['false'], { env: { DEBUG: 'stayalive=1s' } });
+    expect(status).toBe(1);
+    expect(stderr).toContain('the container stays for 1.0 s');
+    expect(stderr).toContain('the time limit is over, ending with status 1');
+  });
+
+  test('always: after success too, but not after a stop', async () => {
+    const done = startEntry(['true'], { env: { DEBUG: 'stayalive=always' } });
+    await done.waitFor(/done: true .*ended with status 0[\s\S]*let it go/);
+    done.kill('SIGTERM');
+    expect(await done.status).toBe(0);
+
+    const stopped = startEntry(['sleep', '1000'], { env: { DEBUG: 'verbose,stayalive=always' } });
+    await stopped.waitFor(/started/);
+    stopped.kill('SIGTERM');
+    expect(await stopped.status).toBe(143);
+  });
+
+  test('success does not park', async () => {
+    expect(await runEntry(['true'], { env: { DEBUG: 'stayalive' } })).toEqual({
+      status: 0,
+      stdout: '',
+      stderr: '',
+    });
+  });
+
+  test('the environment is kept for whoever execs in, closed to others', async () => {
+    const env = { DEBUG: 'stayalive', QUOTED: "it's\n$HOME `x`", 'my.dotted': 'y', API_TOKEN: 'geheim' };
+    const entry = startEntry(['sh', '-c', 'exit 7'], { env });
+    await entry.waitFor(/let it go/);
+    const file = (name: string) => join(entry.stateDir, name);
+    expect(statSync(entry.stateDir).mode & 0o777).toBe(0o700);
+    for (const name of ['environ', 'environ.sh', 'state.json', 'fault.json']) {
+      expect(statSync(file(name)).mode & 0o777).toBe(0o600);
+    }
+    const { DEBUG: _, ...rest } = { PATH: process.env.PATH, HOME: '/root', ...env };
+    expect(readFileSync(file('environ'), 'utf8')).toBe(
+      Object.entries(rest)
+        .map(([name, value]) => `${name}=${value}\0`)
+        .join(''),
+    );
+    const restored = await runEntry(['sh', '-c', `. ${file('environ.sh')}; printf %s "$QUOTED"`]);
+    expect(restored.stdout).toBe(env.QUOTED);
+    expect(JSON.parse(readFileSync(file('state.json'), 'utf8'))).toMatchObject({
+      schema: 1,
+      phase: 'parked',
+    });
+    expect(JSON.parse(readFileSync(file('fault.json'), 'utf8'))).toMatchObject({
+      kind: 'exited',
+      status: 7,
+      signal: null,
+    });
+    expect(readFileSync(file('state.json'), 'utf8')).not.toContain('geheim');
+  });
+
+  test.runIf(isRoot)(
+    'a state directory that another user planted is not trusted, and stayalive works without',
+    async () => {
+      const folder = temporaryFolder();
+      const { chownSync, mkdirSync, chmodSync } = await import('node:fs');
+      chmodSync(folder, 0o777);
+      mkdirSync(join(folder, 'planted'));
+      chownSync(join(folder, 'planted'), 4242, 4242);
+      const entry = startEntry(['false'], {
+        env: { DEBUG: 'stayalive' },
+        program: [cli, `--state-dir=${join(folder, 'planted')}`, '--'],
+      });
+      await entry.waitFor(/cannot keep state: .*belongs to uid 4242[\s\S]*let it go/);
+      entry.kill('SIGTERM');
+      expect(await entry.status).toBe(1);
+    },
+  );
+});
+
+describe('bad input', () => {
+  test.each([
+    [{ DDBG: 'stayalvie' }, [], /cannot read DDBG: 'stayalvie'.*\n.*did you mean 'stayalive'/],
+    [{ DEBUG: 'fstree=' }, [], /cannot read DEBUG: 'fstree=': fstree needs the URL/],
+    [{ DEBUG: 'fstree=ftp://h/a' }, [], /the scheme must be http, https or file, not ftp/],
+    [{ DEBUG: 'stayalive=soon' }, [], /stayalive takes a duration/],
+    [{}, ['--nonsense=1'], /'--nonsense=1' is no flag of ours/],
+    [{}, ['--root=relative'], /--root=relative must be an absolute path/],
+  ])('%j %j: 125, and the command is not started', async (env, flags, message) => {
+    const { status, stdout, stderr } = await runEntry(['echo', 'started'], { env, flags });
+    expect({ status, stdout }).toEqual({ status: 125, stdout: '' });
+    expect(stderr).toMatch(message);
+  });
+
+  test('no command: 125 and how to use it', async () => {
+    const { status, stderr } = await runEntry([]);
+    expect(status).toBe(125);
+    expect(stderr).toContain('usage: ddbg-entry');
+  });
+});
+
+test('--help and --version answer on stdout', async () => {
+  const help = await runEntry([], { program: [cli, '--help'] });
+  expect(help).toMatchObject({ status: 0, stderr: '' });
+  for (const word of ['verbose', 'stayalive', 'fstree', '--root', '--state-dir', 'Exit status']) {
+    expect(help.stdout).toContain(word);
+  }
+  const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  expect((await runEntry([], { program: [cli, '--version'] })).stdout).toBe(`${manifest.version}\n`);
+});
+
+test('stderr may be closed or full: the command does not care', async () => {
+  const command = `exec 2>&-; exec ${process.execPath} ${cli} -- sh -c 'exit 7'`;
+  const { status } = await runEntry([], { program: ['-e', ''], node: '/bin/true' });
+  expect(status).toBe(0);
+  const closed = await runEntry([], { node: '/bin/sh', program: ['-c', command], env: { DEBUG: 'verbose' } });
+  expect(closed.status).toBe(7);
+  const full = `exec ${process.execPath} ${cli} -- sh -c 'exit 7' 2>/dev/full`;
+  expect(
+    (await runEntry([], { node: '/bin/sh', program: ['-c', full], env: { DEBUG: 'verbose' } })).status,
+  ).toBe(7);
+});
