@@ -112,11 +112,9 @@ export async function runCommand(desk: Desk): Promise<Run> {
   const command = plan.verbose ? explain(desk) : plan.command;
   if (state !== undefined) keepEnvironment(state, command, log);
   const shown = showCommand(command.argv, makeMask(command.environment));
+  log.detail(`starting: ${shown}`); // not afterwards: it would land in the middle of the command's first line
   return superviseCommand(command, signals, {
-    onStart: (pid) => {
-      recordState(desk, 'running', pid);
-      log.detail(`started: ${shown} (pid ${pid})`, { pid });
-    },
+    onStart: (pid) => recordState(desk, 'running', pid),
     onSignal: (signal, isStop) => {
       log.detail(`passing on ${signal}${isStop ? ', a stop' : ''}`, { signal });
       return isStop ? callHook(hooks, 'beforeStop', signal, log) : undefined;

@@ -52,7 +52,7 @@ export function check(arranged: readonly Arranged[], context: CheckContext): Che
   const same: Placement[] = [];
   const described = new Map<string, Arranged>();
   for (const one of arranged) {
-    if (one.entry.kind === 'directory') described.set(placeDirectory(one, targets, placements, context), one);
+    if (one.entry.kind === 'directory') described.set(placeDirectory(one, targets, context), one);
     else place(one, targets, placements, same, context);
   }
   const newDirectories = [...targets.newDirectories].map((target) =>
@@ -69,16 +69,9 @@ function newDirectory(target: string, described: Arranged | undefined, targets: 
   return { target, shown: targets.shown(target), mode, mtimeMs };
 }
 
-function placeDirectory(
-  one: Arranged,
-  targets: Targets,
-  placements: ReadonlyMap<string, Placement>,
-  context: CheckContext,
-): string {
+function placeDirectory(one: Arranged, targets: Targets, context: CheckContext): string {
   const target = targets.directory(one.components, (why) => unsafe(one.entry, why, context.subject));
   refusePlace(one, target, targets, context);
-  if (placements.has(target))
-    throw unsafe(one.entry, 'the archive makes it a directory and something else', context.subject);
   return target;
 }
 
@@ -103,7 +96,7 @@ function place(
     arranged: one,
     target,
     shown: targets.shown(target),
-    before: refuseDirectoryBelow(one, stat, target, targets, refuse),
+    before: whatIsThere(one, stat, target, targets, refuse),
     inPlace: stat?.isFile() === true && context.mounts.isMountPoint(target),
   };
   if (placement.inPlace && one.entry.kind === 'symlink')
@@ -116,7 +109,8 @@ function place(
   placements.set(target, placement);
 }
 
-function refuseDirectoryBelow(
+/** What a file or symlink would replace; throws for what it must not. */
+function whatIsThere(
   one: Arranged,
   stat: Stats | undefined,
   target: string,

@@ -135,14 +135,25 @@ async function writeFiles(
   for (const placement of checked.placements) {
     if (placement.arranged.entry.kind === 'file') wanted.set(placement.arranged.entry.index, placement);
   }
+  let current: OpenFile | undefined;
   const visit = (entry: ArchiveEntry): Sink | undefined => {
     const placement = wanted.get(entry.index);
     if (placement === undefined) return undefined;
     wanted.delete(entry.index);
-    return createFile(placement, places.of(placement.target), written, context.subject);
+    current = createFile(placement, places.of(placement.target), written, context.subject);
+    return current;
   };
-  if (wanted.size > 0) await context.read(context.path, visit, context);
+  try {
+    if (wanted.size > 0) await context.read(context.path, visit, context);
+  } finally {
+    current?.close();
+  }
   if (wanted.size > 0) throw changed(context.subject);
+}
+
+interface OpenFile extends Sink {
+  /** Where reading stopped half-way; nothing after `end`. */
+  close(): void;
 }
 
 function createFile(
@@ -150,38 +161,34 @@ function createFile(
   place: string,
   written: Map<string, Written>,
   subject: Subject,
-): Sink {
-  const { entry } = placement.arranged;
+): OpenFile {
+  const { arranged, shown, target } = placement;
+  const { entry } = arranged;
   const mode = fileMode(entry);
   const hash = createHash('sha256');
   const sha256Before = digestBefore(placement);
-  const fd = attempt(subject, placement.shown, () => fs.openSync(place, NEW_FILE, 0o600));
+  const fd = attempt(subject, shown, () => fs.openSync(place, NEW_FILE, 0o600));
   let size = 0;
   let open = true;
-  const closing = <T>(action: () => T): T => {
-    try {
-      return attempt(subject, placement.shown, action);
-    } catch (error) {
-      if (open) fs.closeSync(fd);
-      open = false;
-      throw error;
-    }
+  const close = (): void => {
+    if (open) fs.closeSync(fd);
+    open = false;
   };
   return {
+    close,
     write(chunk) {
-      closing(() => writeFully(fd, chunk, size));
+      attempt(subject, shown, () => writeFully(fd, chunk, size));
       hash.update(chunk);
       size += chunk.length;
     },
     end() {
-      closing(() => {
-        if (size !== entry.size) throw changed(subject);
+      if (size !== entry.size) throw changed(subject);
+      attempt(subject, shown, () => {
         fs.fchmodSync(fd, mode); // not open(2)'s mode: that goes through the umask
         setTimes(entry.mtimeMs, (time) => fs.futimesSync(fd, time, time));
-        fs.closeSync(fd);
-        open = false;
+        close();
       });
-      written.set(placement.target, { sha256: hash.digest('hex'), sha256Before, size, mode });
+      written.set(target, { sha256: hash.digest('hex'), sha256Before, size, mode });
     },
   };
 }

@@ -44,8 +44,8 @@ export function timesOf(path: string): Times {
 }
 
 /**
- * Node takes times as a double of seconds, exact to about 240 ns today, and cuts the rest off: 0.123 s becomes
- * 0.122999 s (measured). A quarter of a microsecond on top, and whole microseconds survive; nanoseconds never do.
+ * Node takes times as a double of seconds, exact to about 240 ns today; 20 also cuts at the microsecond, so that 0.123 s
+ * becomes 0.122999 s (measured). A quarter of a microsecond on top, and whole microseconds survive.
  */
 export function secondsOf(microseconds: number): number {
   return microseconds % 1e6 === 0 ? microseconds / 1e6 : (Math.floor(microseconds) + 0.25) / 1e6;

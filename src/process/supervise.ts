@@ -6,6 +6,7 @@
  *        '--stop--> ended   '--stop--> stopping --end--'
  */
 import { readFileSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import type { Outcome, SignalName } from '../outcome.ts';
 import type { CommandLine } from '../plan.ts';
 import type { Signals } from '../signals.ts';
@@ -84,6 +85,7 @@ export async function superviseCommand(
   };
 
   signals.handTo((signal) => void pass(signal));
+  await setImmediate(); // hear what the kernel has already noted, before there is a command that it did not reach
   if (stop !== undefined) {
     // It was asked for before there was anything to stop.
     return {

@@ -36,8 +36,8 @@ export interface Trace {
   readonly byBashEnv: boolean;
 }
 
-/** `${LINENO-}`: a shell without LINENO must not die of `set -u` in its own prompt. */
-const PLAIN_PS4 = '+ ${0##*/}:${LINENO-}: ';
+/** Debian's dash knows no LINENO, and `set -u` must not fail in the prompt. */
+const PLAIN_PS4 = '+ ${0##*/}${LINENO:+:$LINENO}: ';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -95,8 +95,22 @@ it('says that a host is dead, and that a port is closed', async () => {
 it.each(['headers', 'body', 'connection'])('notices a server that stalls: no %s', async (where) => {
   const stand = makeStand();
   let url: string;
+  let connections = 0;
+  let allClosed = (): void => {};
+  const hungUp = (): void => {
+    connections += 1;
+    if (connections === 2) allClosed();
+  };
+  const closed = new Promise<void>((resolve) => {
+    allClosed = resolve;
+  });
   if (where === 'connection') {
-    const server = createTcpServer(() => {});
+    const server = createTcpServer((socket) =>
+      socket
+        .resume()
+        .on('error', () => {})
+        .on('close', hungUp),
+    );
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     onTestFinished(() => void server.close());
     url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`; // accepts, and never answers the TLS hello
@@ -107,6 +121,7 @@ it.each(['headers', 'body', 'connection'])('notices a server that stalls: no %s'
   }
   const error = await stand.refused(url, 'DDBG_FETCH', { limits: { stallMs: 50, retries: 1 } });
   expect(error.message).toContain('no byte for 50 ms (2 tries)');
+  if (where === 'connection') await closed; // nothing of ours hangs there any more, and keeps node alive
 });
 
 it('ends a drip that never stalls, at the limit for the whole', async () => {

@@ -117,7 +117,9 @@ export function startEntry(command: readonly string[], options: EntryOptions = {
         };
         listeners.add(look);
         look();
-        status.finally(() => reject(new Error(`ended without ${pattern}:\n${out}\n${err}`))).catch(() => {});
+        status
+          .then((code) => reject(new Error(`ended with ${code}, without ${pattern}:\n${out}\n${err}`)))
+          .catch(reject);
       }),
   };
 }

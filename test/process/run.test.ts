@@ -234,8 +234,8 @@ describe('signals', () => {
     });
 
     test('Ctrl-C that ends the command does not park', async () => {
-      const entry = onTerminal(wrapped('sleep 1000'), { DEBUG: 'verbose,stayalive' });
-      await entry.waitFor(/started: sleep/);
+      const entry = onTerminal(wrapped("sh -c 'echo ready; exec sleep 1000'"), { DEBUG: 'stayalive' });
+      await entry.waitFor(/ready/);
       entry.type('\u0003');
       expect(await entry.status).toBe(130);
       expect(entry.stdout()).not.toContain('fault');
@@ -248,7 +248,7 @@ describe('signals', () => {
       await entry.waitFor(/in front 42/);
       entry.type('\u001a');
       await entry.waitFor(/Stopped/);
-      entry.type('kill -9 %1; wait; exit 0\n');
+      entry.type('kill -9 %1\nexit 0\nexit 0\n');
       expect(await entry.status).toBe(0);
     });
   });
@@ -271,7 +271,7 @@ describe('signals', () => {
 
   test('a stop that kills the command is 143 and no fault', async () => {
     const entry = startEntry(['sleep', '1000'], { env: { DEBUG: 'stayalive,verbose' } });
-    await entry.waitFor(/started: sleep 1000/);
+    await entry.waitFor(/starting: sleep 1000/);
     entry.kill('SIGTERM');
     expect(await entry.status).toBe(143);
     expect(entry.stderr()).not.toContain('fault');
@@ -314,7 +314,7 @@ describe('stayalive', () => {
     expect(await done.status).toBe(0);
 
     const stopped = startEntry(['sleep', '1000'], { env: { DEBUG: 'verbose,stayalive=always' } });
-    await stopped.waitFor(/started/);
+    await stopped.waitFor(/starting/);
     stopped.kill('SIGTERM');
     expect(await stopped.status).toBe(143);
   });
