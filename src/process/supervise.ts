@@ -117,6 +117,7 @@ export async function superviseCommand(
     watchers.onStart?.(pid);
   }
   const outcome = await running.ended;
+  await setImmediate(); // the Ctrl-C that ended it may reach us after its end
   signals.handTo(undefined); // a stop from here on is meant for whoever comes next: the park
   state = transition(state, 'end');
   return {

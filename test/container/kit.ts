@@ -1,0 +1,161 @@
+/** The words that the container tests of the entrypoint share: its start, archives, its park, and what it left. */
+import { chmodSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { tarOf, type ZipPart, zipOf } from '../overlay/archives.ts';
+import {
+  type CommandResult,
+  type Container,
+  type ContainerOptions,
+  docker,
+  engine,
+  type RunOptions,
+  run,
+  start,
+} from './docker.ts';
+
+/** `DEBUG` is short for the environment variable, `entryFlags` go between `ddbg-entry` and `--`. */
+interface EntryWords {
+  readonly DEBUG?: string;
+  readonly entryFlags?: readonly string[];
+}
+
+/** `docker run --entrypoint ddbg-entry IMAGE -- COMMAND`, to its end. */
+export function runEntry(
+  image: string,
+  command: readonly string[],
+  options: RunOptions & EntryWords = {},
+): Promise<CommandResult> {
+  return run(image, withEntry(command, options));
+}
+
+/** The same in the background; removed after the test. */
+export function startEntry(
+  image: string,
+  command: readonly string[],
+  options: ContainerOptions & EntryWords = {},
+): Promise<Container> {
+  return start(image, withEntry(command, options));
+}
+
+function withEntry<T extends ContainerOptions & EntryWords>(command: readonly string[], options: T): T {
+  const { DEBUG, entryFlags = [], env } = options;
+  return {
+    ...options,
+    entrypoint: 'ddbg-entry',
+    command: [...entryFlags, '--', ...command],
+    env: { ...(DEBUG === undefined ? {} : { DEBUG }), ...env },
+  };
+}
+
+// ---- files and archives -----------------------------------------------------------------------------------------
+
+/** Text, or bytes with a mode. */
+export type Content = string | { readonly bytes: string | Buffer; readonly mode: number };
+
+/** Scripts are executable: whatever starts with `#!` gets 0755. */
+function bytesAndMode(content: Content): { bytes: string | Buffer; mode: number } {
+  if (typeof content !== 'string') return content;
+  return { bytes: content, mode: content.startsWith('#!') ? 0o755 : 0o644 };
+}
+
+/** Writes the files and returns the `docker run` flags that mount them, read-only, at `/t`. */
+export function mountFiles(files: Readonly<Record<string, Content>>): string[] {
+  const directory = mkdtempSync(join(engine().directory, 'files-'));
+  chmodSync(directory, 0o755);
+  for (const [name, content] of Object.entries(files)) {
+    const { bytes, mode } = bytesAndMode(content);
+    const file = join(directory, name);
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, bytes);
+    chmodSync(file, mode);
+  }
+  return ['--volume', `${directory}:/t:ro`];
+}
+
+export function tarGz(files: Readonly<Record<string, Content>>): Buffer {
+  const parts = Object.entries(files).map(([name, content]) => {
+    const { bytes, mode } = bytesAndMode(content);
+    return { name, content: bytes, mode };
+  });
+  return gzipSync(tarOf(...parts));
+}
+
+export function zip(files: Readonly<Record<string, Content>>): Buffer {
+  const parts = Object.entries(files).map(([name, content]): ZipPart => {
+    const { bytes, mode } = bytesAndMode(content);
+    return { name, content: bytes, unixMode: 0o100000 | mode };
+  });
+  return zipOf(...parts);
+}
+
+// ---- what a container says and leaves ---------------------------------------------------------------------------
+
+/** A command that runs until it is stopped, says `up` when it is ready, and ends with `status` after TERM. */
+export function untilTerm(status: number): string[] {
+  return ['sh', '-c', `trap "echo stopping; exit ${status}" TERM; echo up; while :; do sleep 0.05; done`];
+}
+
+/** The lines of ddbg-entry in a text, without its name in front. */
+export function ownLines(text: string): string[] {
+  return [...text.matchAll(/^ddbg-entry: (.*?)\r?$/gm)].map(([, line = '']) => line);
+}
+
+/** What the banner of a parked container tells a person to type. */
+export interface Banner {
+  readonly id: string;
+  readonly shell: string;
+  /** `. FILE` in there brings the command's environment back. */
+  readonly environmentFile: string;
+  /** The process to kill from inside. */
+  readonly pid: string;
+  readonly status: number;
+  readonly text: string;
+}
+
+/** Waits until the container is parked: the last line of the banner is out. */
+export async function waitForPark(container: Container): Promise<Banner> {
+  const { input } = await container.waitForLog(/let it go: .*\n.*-{60}/);
+  const text = ownLines(input).join('\n');
+  const [, id = '', shell = ''] = /^get in: +docker exec -it (\S+) (\S+)$/m.exec(text) ?? [];
+  const [, environmentFile = ''] = /^its environment, once inside: \. (\S+)$/m.exec(text) ?? [];
+  const letGo = /^let it go: +docker stop \S+ +or, inside: kill (\d+) +\(it ends with status (\d+)\)$/m;
+  const [, pid = '', status] = letGo.exec(text) ?? [];
+  return { id, shell, environmentFile, pid, status: Number(status), text };
+}
+
+/** What a container has changed in its file system, as `docker diff` lists it: `C /run`, `A /run/ddbg`. */
+export async function changes(container: Container): Promise<string[]> {
+  const { status, stdout, stderr } = await docker(['diff', container.id]);
+  if (status !== 0) throw new Error(stderr);
+  return stdout.split('\n').filter(Boolean).sort();
+}
+
+/**
+ * Milliseconds from the first signal that the engine sent to the end of the container, both by the engine's own clock:
+ * neither the CLI's start nor ours counts.
+ */
+export async function msFromSignalToEnd(container: Container): Promise<number> {
+  const until = String(Math.ceil(Date.now() / 1000) + 1);
+  const format = '{{.Action}} {{.TimeNano}}';
+  const filters = [
+    '--filter',
+    `container=${container.id}`,
+    '--filter',
+    'event=kill',
+    '--filter',
+    'event=die',
+  ];
+  const { stdout } = await docker([
+    'events',
+    '--since',
+    '10m',
+    '--until',
+    until,
+    ...filters,
+    '--format',
+    format,
+  ]);
+  const at = (action: string) => BigInt(new RegExp(`^${action} (\\d+)$`, 'm').exec(stdout)?.[1] ?? Number.NaN);
+  return Number(at('die') - at('kill')) / 1e6;
+}
