@@ -59,7 +59,7 @@ async function runWatched(context: Context): Promise<number> {
   const desk = stages.openDesk(context);
   try {
     const run = (await stages.layOverlays(desk)) ?? (await stages.runCommand(desk));
-    const fault = judgeOutcome(run.outcome, run);
+    const fault = judgeOutcome(run.outcome, run.stop);
     await stages.sayEnd(desk, run, fault);
     if (stages.isHeld(desk, run, fault)) await stages.holdContainer(desk, run, fault);
     return statusOf(run.outcome);

@@ -16,19 +16,14 @@ export interface Fault {
   readonly meaning: string | undefined;
 }
 
-/** What was asked for while the command ran. */
-export interface Asked {
-  /** A stop that we passed on, or that came before the start. */
-  readonly stop: SignalName | undefined;
-  /** A stop that the terminal sent to everybody: it may have been meant for something else (Ctrl-C at a prompt). */
-  readonly terminalStop: SignalName | undefined;
-}
-
-/** The fault in an outcome, or undefined: success, and whatever follows a stop that was asked for, is none. */
-export function judgeOutcome(outcome: Outcome, asked: Asked): Fault | undefined {
+/**
+ * The fault in an outcome, or undefined: success, and whatever follows a stop that was asked for, is none.
+ *
+ * @param stop the stop that was asked for, before the start or while the command ran
+ */
+export function judgeOutcome(outcome: Outcome, stop: SignalName | undefined): Fault | undefined {
   const status = statusOf(outcome);
-  if (status === 0 || outcome.kind === 'stopped-early' || asked.stop !== undefined) return undefined;
-  if (asked.terminalStop !== undefined && status === 128 + signalNumber(asked.terminalStop)) return undefined;
+  if (status === 0 || stop !== undefined) return undefined;
   return { outcome, status, summary: summarise(outcome), meaning: meaningOf(outcome) };
 }
 

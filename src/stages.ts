@@ -103,7 +103,7 @@ export async function layOverlays(desk: Desk): Promise<Run | undefined> {
 }
 
 function endedEarly(outcome: Outcome, stop: SignalName | undefined): Run {
-  return { outcome, stop, terminalStop: undefined, pid: undefined, durationMs: 0 };
+  return { outcome, stop, pid: undefined, durationMs: 0 };
 }
 
 /** Starts the command and stays with it to its end. */
@@ -175,7 +175,7 @@ export async function sayEnd(desk: Desk, run: Run, fault: Fault | undefined): Pr
 /** Whether the container stays: on a fault, or after anything but a stop where `always` was asked for. */
 export function isHeld({ plan }: Desk, run: Run, fault: Fault | undefined): boolean {
   if (plan.stayAlive === undefined || run.stop !== undefined) return false;
-  return fault !== undefined || (plan.stayAlive.on === 'always' && run.outcome.kind !== 'stopped-early');
+  return fault !== undefined || plan.stayAlive.on === 'always';
 }
 
 /** Holds the container until somebody lets it go, or the time limit is over. */

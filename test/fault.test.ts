@@ -3,7 +3,6 @@ import { judgeOutcome } from '../src/fault.ts';
 import type { Outcome, SignalName } from '../src/outcome.ts';
 import { statusOf } from '../src/outcome.ts';
 
-const nothing = { stop: undefined, terminalStop: undefined };
 const exited = (status: number): Outcome => ({ kind: 'exited', status });
 const killed = (signal: SignalName): Outcome => ({ kind: 'killed', signal });
 
@@ -29,27 +28,18 @@ describe('what counts as a fault', () => {
     [{ kind: 'not-started', status: 127, reason: 'x' }],
     [{ kind: 'setup-failed', reason: 'x' }],
   ])('%j', (outcome) => {
-    expect(judgeOutcome(outcome, nothing)).toMatchObject({ outcome, status: statusOf(outcome) });
+    expect(judgeOutcome(outcome, undefined)).toMatchObject({ outcome, status: statusOf(outcome) });
   });
 
   test('success and an early stop are none', () => {
-    expect(judgeOutcome(exited(0), nothing)).toBeUndefined();
-    expect(
-      judgeOutcome({ kind: 'stopped-early', signal: 'SIGINT' }, { ...nothing, stop: 'SIGINT' }),
-    ).toBeUndefined();
+    expect(judgeOutcome(exited(0), undefined)).toBeUndefined();
+    expect(judgeOutcome({ kind: 'stopped-early', signal: 'SIGINT' }, 'SIGINT')).toBeUndefined();
   });
 
   test('nothing that follows a stop is one', () => {
     for (const outcome of [exited(1), exited(143), killed('SIGKILL'), killed('SIGSEGV')]) {
-      expect(judgeOutcome(outcome, { ...nothing, stop: 'SIGTERM' })).toBeUndefined();
+      expect(judgeOutcome(outcome, 'SIGTERM')).toBeUndefined();
     }
-  });
-
-  test('Ctrl-C on a terminal is a stop only where the command ended of it', () => {
-    const asked = { ...nothing, terminalStop: 'SIGINT' as const };
-    expect(judgeOutcome(killed('SIGINT'), asked)).toBeUndefined();
-    expect(judgeOutcome(exited(130), asked)).toBeUndefined();
-    expect(judgeOutcome(exited(1), asked)).toBeDefined();
   });
 });
 
@@ -62,7 +52,7 @@ test.each<[Outcome, string, RegExp]>([
   [killed('SIGUSR1'), 'was killed by signal SIGUSR1 (10)', /Application-specific/],
   [{ kind: 'not-started', status: 127, reason: 'x: not found' }, 'could not be started: x: not found', /^$/],
 ])('%j in words', (outcome, summary, meaning) => {
-  const fault = judgeOutcome(outcome, nothing);
+  const fault = judgeOutcome(outcome, undefined);
   expect(fault?.summary).toBe(summary);
   expect(fault?.meaning ?? '').toMatch(meaning);
 });

@@ -8,6 +8,7 @@
 import { readFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import type { Outcome, SignalName } from '../outcome.ts';
+import { signalNumber, statusOf } from '../outcome.ts';
 import type { CommandLine } from '../plan.ts';
 import type { Signals } from '../signals.ts';
 import { STOPS } from '../signals.ts';
@@ -38,10 +39,8 @@ export function transition(state: RunState, event: RunEvent): RunState {
 /** How a run went. */
 export interface Run {
   readonly outcome: Outcome;
-  /** The first stop that was asked for, if any: an end that follows one is no fault. */
+  /** The stop that was asked for, if any: passed on by us, or Ctrl-C on a terminal when the command ended of it. */
   readonly stop: SignalName | undefined;
-  /** The terminal sent this to us and to the command alike (Ctrl-C): a stop only if the command ended of it. */
-  readonly terminalStop: SignalName | undefined;
   readonly pid: number | undefined;
   /** From start to end; 0 when it was never started. */
   readonly durationMs: number;
@@ -62,13 +61,11 @@ export async function superviseCommand(
 ): Promise<Run> {
   let state: RunState = 'waiting';
   let stop: SignalName | undefined;
-  let terminalStop: SignalName | undefined;
   let running: RunningCommand | undefined;
 
   const pass = async (signal: SignalName): Promise<void> => {
     const isStop = STOPS.includes(signal);
     if (running?.pid !== undefined && isFromSharedTerminal(signal, running.pid)) {
-      if (isStop) terminalStop ??= signal;
       // Ctrl-Z stops the whole job, as without us; `fg` continues it. Not without a terminal: a command that ignores
       // the signal (every one in an orphaned process group does) would go on with nobody to pass it a stop.
       if (signal === 'SIGTSTP') process.kill(process.pid, 'SIGSTOP');
@@ -117,7 +114,7 @@ export async function superviseCommand(
     watchers.onStart?.(pid);
   }
   const outcome = await running.ended;
-  await setImmediate(); // the Ctrl-C that ended it may reach us after its end
+  stop ??= endedByTerminal(outcome);
   signals.handTo(undefined); // a stop from here on is meant for whoever comes next: the park
   state = transition(state, 'end');
   return {
@@ -127,6 +124,16 @@ export async function superviseCommand(
     pid,
     durationMs: pid === undefined ? 0 : performance.now() - started,
   };
+}
+
+/**
+ * Ctrl-C or Ctrl-\ on a terminal that we share. Read off the outcome and not off the signal: that may reach us
+ * after the command's end, and may have been meant for something else (Ctrl-C at the prompt of a shell that goes on).
+ */
+function endedByTerminal(outcome: Outcome): SignalName | undefined {
+  const ours = readGroups('self');
+  if (ours === undefined || ours.foreground !== ours.group) return undefined;
+  return (['SIGINT', 'SIGQUIT'] as const).find((signal) => statusOf(outcome) === 128 + signalNumber(signal));
 }
 
 /** What a terminal sends to every process of its foreground group by itself. */

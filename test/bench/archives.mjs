@@ -75,16 +75,13 @@ export function writePatchZip(path) {
 function createRandom(seed) {
   const cipher = createCipheriv('aes-128-ctr', Buffer.alloc(16, seed), Buffer.alloc(16));
   const bytes = (length) => cipher.update(Buffer.alloc(length));
-  const words = Array.from({ length: 512 }, () =>
-    bytes(4)
-      .toString('hex')
-      .slice(0, 3 + (bytes(1)[0] % 6)),
-  );
+  // 64 lines in random order: gzip makes little of them.
+  const lines = Array.from({ length: 64 }, () => `${bytes(30).toString('hex')}\n`);
   return {
     bytes,
     fraction: () => bytes(4).readUInt32LE() / 2 ** 32,
     text: (length) => {
-      const picked = Array.from(bytes(length), (byte, at) => words[byte] + (at % 12 === 11 ? '\n' : ' '));
+      const picked = Array.from(bytes(Math.ceil(length / 61)), (byte) => lines[byte % 64]);
       return Buffer.from(picked.join('')).subarray(0, length);
     },
   };

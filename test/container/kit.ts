@@ -156,6 +156,7 @@ export async function msFromSignalToEnd(container: Container): Promise<number> {
     '--format',
     format,
   ]);
-  const at = (action: string) => BigInt(new RegExp(`^${action} (\\d+)$`, 'm').exec(stdout)?.[1] ?? Number.NaN);
+  const at = (action: string) =>
+    BigInt(new RegExp(`^${action} (\\d+)$`, 'm').exec(stdout)?.[1] ?? Number.NaN);
   return Number(at('die') - at('kill')) / 1e6;
 }

@@ -63,15 +63,14 @@ describeWithEngine('off', (images) => {
       };
       const flags = ['--hostname', 'same', '--workdir', '/usr'];
       const plain = await run(image, { command: ['cat', '/proc/self/environ'], env, flags });
-      expect(plain.stdout).toContain('\0spring.datasource.url=jdbc:h2:mem\0');
+      const variables = (text: string) => text.split('\0').sort(); // docker hands them over in any order
+      expect(variables(plain.stdout)).toContain('spring.datasource.url=jdbc:h2:mem');
       for (const DEBUG of ['express:*', '1', 'true', '*', '', 'app:verbose,tree', 'x'.repeat(100_000)]) {
         const command = ['cat', '/proc/self/environ'];
         const own = await runEntry(image, command, { env: { ...env, DEBUG }, flags });
-        expect(own).toEqual({
-          status: 0,
-          stdout: plain.stdout.replace('DEBUG=VALUE', () => `DEBUG=${DEBUG}`),
-          stderr: '',
-        });
+        const expected = plain.stdout.replace('DEBUG=VALUE', () => `DEBUG=${DEBUG}`);
+        expect(own).toMatchObject({ status: 0, stderr: '' });
+        expect(variables(own.stdout)).toEqual(variables(expected));
       }
     });
 
@@ -88,8 +87,8 @@ describeWithEngine('off', (images) => {
         ...['--user', '1000:1001', '--group-add', '5', '--workdir', '/usr/lib', '--read-only'],
         ...['--ulimit', 'nofile=100:2000', '--ulimit', 'core=0'],
       ];
-      const script = `id; pwd; umask; ulimit -Ha; ${becomesCommand ? '' : ''}ls -l /proc/self/fd | wc -l`;
-      const command = ['bash', '-c', script];
+      // hard limits: Node raises the soft one of open files for itself, and hands that down
+      const command = ['bash', '-c', 'id; pwd; umask; ulimit -Ha; ls -l /proc/self/fd | wc -l'];
       const [plain, own] = await Promise.all([
         run(image, { command, flags }),
         runEntry(image, command, { flags }),

@@ -3,10 +3,7 @@ import { judgeOutcome } from '../../src/fault.ts';
 import type { BannerFacts } from '../../src/report/banner.ts';
 import { parkBanner, showCommand, showDuration, stayAliveHint } from '../../src/report/banner.ts';
 
-const fault = judgeOutcome(
-  { kind: 'killed', signal: 'SIGSEGV' },
-  { stop: undefined, terminalStop: undefined },
-);
+const fault = judgeOutcome({ kind: 'killed', signal: 'SIGSEGV' }, undefined);
 const facts: BannerFacts = {
   fault,
   argv: ['node', 'my server.js', '--token=geheim'],
