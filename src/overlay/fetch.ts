@@ -3,12 +3,12 @@
  * calls Content-Encoding, and the digest is of something else then.
  *
  * Redirects, retries and the clocks are ours: undici's `redirect` interceptor returns the last 302 as the result and follows https to
- * http, its RetryAgent joins two halves of different files, its timers tick once a second and miss a slow drip.
+ * http, its retries join two halves of different files, its timers tick once a second and miss a slow drip.
  */
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Agent, buildConnector, type Dispatcher, request } from 'undici';
+import { buildConnector, Client, type Dispatcher, request } from 'undici';
 import { EntryError, errnoOf, reasonOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { maskUrls } from '../secrets.ts';
@@ -85,29 +85,33 @@ interface Connections {
 function openConnections(): Connections {
   const connect = buildConnector({ timeout: 0 });
   const sockets = new Set<Socket>();
-  const agent = new Agent({
-    // Its own clocks are off: ours count from the last byte, whatever it is that does not come.
-    headersTimeout: 0,
-    bodyTimeout: 0,
-    connect: (options, callback) => {
-      const socket = connect(options, callback) as unknown as Socket; // the types say void
-      sockets.add(socket);
-    },
-  });
+  const clients = new Set<Client>();
+  const open = (origin: string): Client => {
+    const client = new Client(origin, {
+      // Its own clocks are off: ours count from the last byte, whatever it is that does not come.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      connect: (options, callback) => {
+        sockets.add(connect(options, callback) as unknown as Socket); // the types say void
+      },
+    });
+    clients.add(client);
+    return client;
+  };
   return {
     request(url, headers, signal) {
       return new Promise((resolve, reject) => {
         const stop = (): void => reject(signal.reason);
         if (signal.aborted) return stop();
         signal.addEventListener('abort', stop, { once: true });
-        request(url, { dispatcher: agent, headers, signal })
+        request(url, { dispatcher: open(url.origin), headers, signal })
           .finally(() => signal.removeEventListener('abort', stop))
           .then(resolve, reject);
       });
     },
     close() {
       for (const socket of sockets) socket.destroy(new Error('not needed any more'));
-      agent.destroy().catch(() => {});
+      for (const client of clients) client.destroy().catch(() => {});
     },
   };
 }

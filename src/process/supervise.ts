@@ -88,7 +88,6 @@ export async function superviseCommand(
     return {
       outcome: { kind: 'stopped-early', signal: stop },
       stop,
-      terminalStop,
       pid: undefined,
       durationMs: 0,
     };
@@ -100,7 +99,6 @@ export async function superviseCommand(
     return {
       outcome: { kind: 'not-started', status, reason },
       stop,
-      terminalStop,
       pid: undefined,
       durationMs: 0,
     };
@@ -120,7 +118,6 @@ export async function superviseCommand(
   return {
     outcome,
     stop,
-    terminalStop,
     pid,
     durationMs: pid === undefined ? 0 : performance.now() - started,
   };

@@ -49,7 +49,7 @@ function tarEntry(name, content) {
 }
 
 export function writePatchZip(path) {
-  const content = createRandom('patch').text(PATCH_BYTES);
+  const content = createRandom('patch').bytes(PATCH_BYTES);
   const name = Buffer.from('usr/share/bench/patched');
   const packed = deflateRawSync(content);
   const fields = Buffer.alloc(26); // what the local and the central header have in common

@@ -50,13 +50,12 @@ function withEntry<T extends ContainerOptions & EntryWords>(command: readonly st
 
 // ---- files and archives -----------------------------------------------------------------------------------------
 
-/** Text, or bytes with a mode. */
-export type Content = string | { readonly bytes: string | Buffer; readonly mode: number };
+/** Mode 0644, or 0755 for text that starts with `#!`, or what is said. */
+export type Content = string | Buffer | { readonly bytes: Buffer; readonly mode: number };
 
-/** Scripts are executable: whatever starts with `#!` gets 0755. */
 function bytesAndMode(content: Content): { bytes: string | Buffer; mode: number } {
-  if (typeof content !== 'string') return content;
-  return { bytes: content, mode: content.startsWith('#!') ? 0o755 : 0o644 };
+  if (typeof content === 'object' && 'mode' in content) return content;
+  return { bytes: content, mode: Buffer.from(content).toString('latin1', 0, 2) === '#!' ? 0o755 : 0o644 };
 }
 
 /** Writes the files and returns the `docker run` flags that mount them, read-only, at `/t`. */
