@@ -6,16 +6,20 @@
 # Else nothing happens: no process is started. Whether a word is really ours is not decided here; when it is not, the
 # script is started over once and goes on.
 if [ -n "${DDBG_SOURCED-}" ]; then
-  unset DDBG_SOURCED
-elif [ -f "$0" ]; then # else there is no script to start over: an interactive shell, or sh -c
+  unset DDBG_SOURCED # this is the second time
+else
   case "${DEBUG-}${DDBG+verbose}" in
   *verbose* | *stayalive* | *fstree=*)
-    case "$0" in
-    */*) [ -x "$0" ] && set -- "$0" "$@" || set -- "${BASH:-sh}" "$0" "$@" ;;
-    *) set -- "${BASH:-sh}" "$0" "$@" ;; # run as `sh script`: PATH would be searched for it
-    esac
-    export DDBG_SOURCED=1
-    exec ddbg-entry -- "$@"
+    DDBG_SOURCED=${ZSH_ARGZERO:-$0} # in zsh $0 is this file
+    if [ -f "$DDBG_SOURCED" ]; then
+      case "$DDBG_SOURCED" in
+      */*) [ -x "$DDBG_SOURCED" ] && set -- "$DDBG_SOURCED" "$@" || set -- "${BASH:-sh}" "$DDBG_SOURCED" "$@" ;;
+      *) set -- "${BASH:-sh}" "$DDBG_SOURCED" "$@" ;; # run as `sh script`: PATH would be searched for the bare name
+      esac
+      export DDBG_SOURCED
+      exec ddbg-entry -- "$@"
+    fi
+    unset DDBG_SOURCED # an interactive shell, or sh -c: there is no script to start over
     ;;
   esac
 fi

@@ -10,7 +10,7 @@ export type { EntryHooks } from './hooks.ts';
 export type { Outcome, SignalName } from './outcome.ts';
 export type { ApplyOverlayOptions } from './overlay/apply.ts';
 export { applyOverlay } from './overlay/apply.ts';
-export type { OverlayLimits } from './overlay/limits.ts';
+export type { GivenLimits as OverlayLimits } from './overlay/limits.ts';
 export type { OverlayReport } from './overlay/report.ts';
 export type { DebugVariables, Directives, FstreeSource, StayAlive } from './parse.ts';
 export { parseDebug } from './parse.ts';

@@ -9,7 +9,7 @@ import { createLog } from '../log.ts';
 import type { FstreeSource } from '../parse.ts';
 import { parseFstree } from '../parse.ts';
 import { openState } from '../state.ts';
-import type { OverlayLimits } from './limits.ts';
+import type { GivenLimits } from './limits.ts';
 import type { OverlayReport } from './report.ts';
 
 export interface ApplyOverlayOptions {
@@ -21,8 +21,8 @@ export interface ApplyOverlayOptions {
   readonly log?: Log | undefined;
   /** Aborting it ends the work at once, with DDBG_ABORTED and the root unchanged. Default: it cannot be aborted. */
   readonly signal?: AbortSignal | undefined;
-  /** Milliseconds, bytes and counts; Infinity switches one off. Defaults: see OverlayLimits. */
-  readonly limits?: { readonly [Name in keyof OverlayLimits]?: OverlayLimits[Name] | undefined } | undefined;
+  /** Milliseconds, bytes and counts; Infinity switches one off. Defaults: 30 s without a byte, 10 min in all, 4 GiB to download, 16 GiB unpacked, 8 GiB a file, 500,000 entries. */
+  readonly limits?: GivenLimits | undefined;
 }
 
 /**
@@ -49,7 +49,7 @@ export async function applyOverlay(
     workDir: state.directory,
     log,
     signal: options.signal,
-    limits: definedOnly(options.limits ?? {}),
+    limits: options.limits,
   });
   try {
     state.write('overlay.json', `${JSON.stringify({ schema: 1, ...report }, undefined, 2)}\n`);
@@ -65,9 +65,4 @@ function refuseHost(container: Container): void {
   throw new EntryError('DDBG_ROOT', 'cannot lay fstree over /: nothing says that this is a container', {
     hint: 'run it in a container, or name the directory that may be changed: --root=DIR',
   });
-}
-
-function definedOnly<T extends object>(values: T): { [Name in keyof T]: Exclude<T[Name], undefined> } {
-  const defined = Object.entries(values).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(defined) as { [Name in keyof T]: Exclude<T[Name], undefined> };
 }

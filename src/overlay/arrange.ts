@@ -88,7 +88,6 @@ function settle(
     }
     const sameAs = entry.kind === 'hardlink' ? fileOf(entry, byName, strip, limits, subject) : undefined;
     if (sameAs !== undefined && sameAs === earlier) continue; // a link to itself
-    byName.delete(key); // the later one, in its own place
     byName.set(key, { entry, components, sameAs });
   }
   refuseLostFiles([...byName.values()], subject);

@@ -2,8 +2,8 @@
  * An archive over http or https, with undici. `request`, because its bytes are raw: `fetch` unpacks what the server
  * calls Content-Encoding, and the digest is of something else then.
  *
- * Redirects, retries and the clocks are ours: undici's `redirect` interceptor returns the last 302 as the result and follows https to
- * http, its retries join two halves of different files, its timers tick once a second and miss a slow drip.
+ * Redirects, retries and the clocks are ours: undici's own redirects end with the last 302 as the result and go from
+ * https to http, its retries join two halves of different files, its timers are coarse and miss a slow drip.
  */
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';

@@ -37,12 +37,13 @@ export const LIMITS = {
   redirects: { value: 10, unit: 'times', why: 'curl stops at 50, browsers at 20; a real chain has 3' },
 } as const satisfies Record<string, Limit>;
 
+/** Each a number in its unit above; Infinity switches one off. */
 export type OverlayLimits = { readonly [name in keyof typeof LIMITS]: number };
 
 /** What is undefined is not given: options pass through several hands. */
-export function withDefaults(
-  limits: { readonly [name in keyof OverlayLimits]?: number | undefined } = {},
-): OverlayLimits {
+export type GivenLimits = { readonly [name in keyof OverlayLimits]?: number | undefined };
+
+export function withDefaults(limits: GivenLimits = {}): OverlayLimits {
   const entries = Object.entries(LIMITS).map(([name, limit]) => [
     name,
     limits[name as keyof OverlayLimits] ?? limit.value,

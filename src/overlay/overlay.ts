@@ -17,7 +17,7 @@ import { type Arrangement, arrange } from './arrange.ts';
 import { check } from './check.ts';
 import { type Committed, commit } from './commit.ts';
 import { fetchHttp } from './fetch.ts';
-import { type OverlayLimits, withDefaults } from './limits.ts';
+import { type GivenLimits, type OverlayLimits, withDefaults } from './limits.ts';
 import { copyLocal } from './local.ts';
 import { readMounts } from './mounts.ts';
 import { type Format, HEAD_BYTES, recognise } from './recognise.ts';
@@ -39,7 +39,7 @@ export interface OverlayOptions {
   /** A stop that was asked for: rejects with DDBG_ABORTED, the root unchanged. */
   readonly signal?: AbortSignal | undefined;
   /** See limits.ts for names, units and defaults. Infinity switches one off. */
-  readonly limits?: Partial<OverlayLimits> | undefined;
+  readonly limits?: GivenLimits | undefined;
   /**
    * Called once, when the first archive is staged and nothing is renamed yet: load what is needed later, for the commit
    * may replace our own files. If it rejects, nothing is changed.

@@ -80,10 +80,11 @@ export function tarGz(files: Readonly<Record<string, Content>>): Buffer {
   return gzipSync(tarOf(...parts));
 }
 
+/** As `git archive` makes them: only what is executable has a mode. */
 export function zip(files: Readonly<Record<string, Content>>): Buffer {
   const parts = Object.entries(files).map(([name, content]): ZipPart => {
     const { bytes, mode } = bytesAndMode(content);
-    return { name, content: bytes, unixMode: 0o100000 | mode };
+    return { name, content: bytes, ...(mode === 0o755 ? { unixMode: 0o100755 } : {}) };
   });
   return zipOf(...parts);
 }
@@ -137,24 +138,10 @@ export async function changes(container: Container): Promise<string[]> {
 export async function msFromSignalToEnd(container: Container): Promise<number> {
   const until = String(Math.ceil(Date.now() / 1000) + 1);
   const format = '{{.Action}} {{.TimeNano}}';
-  const filters = [
-    '--filter',
-    `container=${container.id}`,
-    '--filter',
-    'event=kill',
-    '--filter',
-    'event=die',
-  ];
-  const { stdout } = await docker([
-    'events',
-    '--since',
-    '10m',
-    '--until',
-    until,
-    ...filters,
-    '--format',
-    format,
-  ]);
+  const ofContainer = `container=${container.id}`;
+  const filters = [ofContainer, 'event=kill', 'event=die'].flatMap((filter) => ['--filter', filter]);
+  const range = ['--since', '10m', '--until', until];
+  const { stdout } = await docker(['events', ...range, ...filters, '--format', format]);
   const at = (action: string) =>
     BigInt(new RegExp(`^${action} (\\d+)$`, 'm').exec(stdout)?.[1] ?? Number.NaN);
   return Number(at('die') - at('kill')) / 1e6;

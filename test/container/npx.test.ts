@@ -1,0 +1,68 @@
+/** `ENTRYPOINT ["npx", "ddbg-entry", "--"]`: it runs, and under debug says what npx takes away. */
+import { describe, expect, it } from 'vitest';
+import { type ContainerOptions, describeWithEngine, run, start } from './docker.ts';
+import { ownLines, untilTerm, waitForPark } from './kit.ts';
+
+function npx(command: readonly string[], env: Readonly<Record<string, string>> = {}): ContainerOptions {
+  return { entrypoint: 'npx', command: ['ddbg-entry', '--', ...command], env };
+}
+
+const BY_BASH = { npm_config_script_shell: '/bin/bash' };
+const DEGRADED_BY_DASH = /^started by npx through dash: .*ENV npm_config_script_shell=\/bin\/bash/;
+const DEGRADED = /^started by npx: HUP .*ENTRYPOINT \["ddbg-entry", "--"\]$/;
+
+describeWithEngine('npx', (images) => {
+  describe.each([
+    ['Node 20', images.node20],
+    ['Node 24', images.node24],
+  ])('%s', (_, image) => {
+    it.each([0, 7])('off: status %i, without a network and without a word', async (status) => {
+      const ended = await run(image, npx(['sh', '-c', `echo out; exit ${status}`]));
+      expect(ended).toEqual({ status, stdout: 'out\n', stderr: '' });
+    });
+
+    it('verbose: one line says what npx degrades and the line that mends it', async () => {
+      const ended = await run(image, npx(['sh', '-c', 'exit 7'], { DEBUG: 'verbose' }));
+      const lines = ownLines(ended.stderr);
+      expect(ended.status).toBe(7);
+      expect(lines.filter((line) => line.includes('npx'))).toHaveLength(1);
+      expect(lines.filter((line) => DEGRADED_BY_DASH.test(line))).toHaveLength(1);
+    });
+
+    it('verbose, mended: the line is another, and docker stop reaches the command', async () => {
+      const container = await start(image, npx(untilTerm(3), { DEBUG: 'verbose', ...BY_BASH }));
+      await container.waitForLog(/^up$/m);
+      await container.stop({ timeoutS: 30 });
+      expect(await container.wait()).toBe(3);
+      const { stdout, stderr } = await container.logs();
+      expect(stdout).toBe('up\nstopping\n');
+      expect(ownLines(stderr).filter((line) => line.includes('npx'))).toEqual([
+        expect.stringMatching(DEGRADED),
+      ]);
+    });
+
+    it('off, mended: docker stop reaches the command', async () => {
+      const container = await start(image, npx(untilTerm(143), BY_BASH));
+      await container.waitForLog(/^up$/m);
+      await container.stop({ timeoutS: 30 });
+      expect(await container.wait()).toBe(143);
+      expect(await container.logs()).toEqual({ stdout: 'up\nstopping\n', stderr: '' });
+    });
+
+    it('stayalive, mended: held, and docker stop lets go with the status of the fault', async () => {
+      const container = await start(image, npx(['sh', '-c', 'exit 7'], { DEBUG: 'stayalive', ...BY_BASH }));
+      expect(await waitForPark(container)).toMatchObject({ id: container.id.slice(0, 12), status: 7 });
+      await container.stop({ timeoutS: 30 });
+      expect(await container.wait()).toBe(7);
+    });
+
+    it('stayalive through dash: the way to let go that is printed gives the status that is printed', async () => {
+      const container = await start(image, npx(['sh', '-c', 'exit 7'], { DEBUG: 'stayalive' }));
+      const { text, shell } = await waitForPark(container);
+      const inside = /inside: (kill \d+)/.exec(text)?.[1];
+      if (inside === undefined) throw new Error(`no way to let go from inside:\n${text}`);
+      await container.exec([shell, '-c', inside]);
+      expect(await container.wait()).toBe(7);
+    });
+  });
+});
