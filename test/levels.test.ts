@@ -96,3 +96,18 @@ test('each outside library is imported by one file', () => {
   }
   expect([...users].filter(([, list]) => list.length > 1)).toEqual([]);
 });
+
+test('CONTRIBUTING.md draws every file of src, and no other', () => {
+  const text = readFileSync(join(src, '../CONTRIBUTING.md'), 'utf8');
+  const tree = text.slice(text.indexOf('    src/\n'), text.indexOf('    test/ '));
+  const drawn: string[] = [];
+  let folder = '';
+  for (const [, indent = '', name = ''] of tree.matchAll(/^( {6,8})([\w-]+(?:\.\w+|\/))/gm)) {
+    if (name.endsWith('/')) folder = name;
+    else drawn.push(indent.length === 8 ? `${folder}${name}` : name);
+  }
+  const present = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.includes('.'),
+  );
+  expect(drawn.sort()).toEqual(present.sort());
+});

@@ -57,9 +57,7 @@ export async function fetchHttp(location: string, store: Store, context: FetchCo
       const waitMs = FIRST_RETRY_AFTER_MS * 2 ** retry;
       log.say(
         `${reasonOf(failure)}; trying again in ${durationText(waitMs)} (${retry + 1} of ${limits.retries})`,
-        {
-          subject,
-        },
+        { subject },
       );
       await sleep(waitMs, undefined, { signal: total.signal }).catch(() => {
         throw total.signal.reason;
@@ -125,7 +123,7 @@ async function tryOnce(
   context: FetchContext,
 ): Promise<Error | undefined> {
   const stall = new AbortController();
-  const stallText = `no byte for ${durationText(context.limits.stallMs)}`;
+  const stallText = `no byte for ${durationText(context.limits.stallMs)} (--stall-timeout)`;
   const stallTimer = setTimeout(() => stall.abort(new Passing(stallText)), context.limits.stallMs);
   try {
     const either = AbortSignal.any([stop, stall.signal]);
@@ -290,7 +288,7 @@ function unreachable(failure: unknown, context: FetchContext): Error {
 }
 
 function tookTooLong(context: FetchContext): Error {
-  const why = `not complete after ${durationText(context.limits.totalMs)}, the limit totalMs`;
+  const why = `not complete after ${durationText(context.limits.totalMs)} (--fetch-timeout)`;
   return refusal(
     'DDBG_FETCH',
     'fetch',

@@ -1,6 +1,6 @@
 /** All three words at once, in real containers: the way a broken image is looked at and mended. */
 import { beforeAll, describe, expect, it } from 'vitest';
-import { describeWithEngine, docker, startWebServer, type WebServer } from './docker.ts';
+import { describeWithEngine, startWebServer, type WebServer } from './docker.ts';
 import { mountFiles, msFromSignalToEnd, ownLines, runEntry, startEntry, tarGz, waitForPark } from './kit.ts';
 
 /** What the image has: it wants a file that nobody put there. */
@@ -31,7 +31,7 @@ describeWithEngine('verbose, stayalive and fstree together', (images) => {
     ['Node 24', images.node24],
   ])('%s', (_, image) => {
     const options = (archive: string) => ({
-      DEBUG: `verbose,stayalive,fstree=${server.url}/${archive},express:*`,
+      DEBUG: `express:*,verbose,stayalive,fstree=${server.url}/${archive}`,
       network: server.network,
       flags: service,
     });
@@ -52,13 +52,13 @@ describeWithEngine('verbose, stayalive and fstree together', (images) => {
 
     it('a patch that does not: parked, entered, mended by hand, run again, let go with its status', async () => {
       const container = await startEntry(image, ['/t/service'], options('wrong.tar.gz'));
-      const { id, shell, environmentFile, text } = await waitForPark(container);
+      const { shell, environmentFile, text } = await waitForPark(container);
       expect(text).toMatch(/^fault: \/t\/service .*exited with status 7$/m);
       const { stderr } = await container.logs();
       expect(stderr).toContain('+ /t/service:3:serve(): . /etc/service.conf');
 
       const again = 'free; echo greeting=me >/etc/service.conf; /t/service; echo "$?"; ls /run/ddbg';
-      const inside = await docker(['exec', id, shell, '-c', `. ${environmentFile}; ${again}`]);
+      const inside = await container.exec([shell, '-c', `. ${environmentFile}; ${again}`]);
       expect(inside.stdout).toMatch(/^mine\nserving me\n0\n/);
       expect(inside.stdout).toMatch(/^overlay\.json$/m);
       await container.stop({ timeoutS: 30 });
@@ -69,7 +69,7 @@ describeWithEngine('verbose, stayalive and fstree together', (images) => {
     it('a patch that cannot be had: parked with 125, the command not started', async () => {
       const container = await startEntry(image, ['/t/service'], options('missing.tar.gz'));
       const banner = await waitForPark(container);
-      expect(banner).toMatchObject({ status: 125, id: container.id.slice(0, 12) });
+      expect(banner).toMatchObject({ status: 125 });
       expect(banner.text).toMatch(/\/t\/service was not started: .*missing\.tar\.gz.*404/);
       await container.kill('TERM');
       expect(await container.wait()).toBe(125);

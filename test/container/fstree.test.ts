@@ -9,6 +9,7 @@ import {
   type Content,
   changes,
   mountFiles,
+  msFromSignalToEnd,
   ownLines,
   runEntry,
   startEntry,
@@ -150,9 +151,11 @@ describeWithEngine('fstree', (images) => {
       expect((await changes(container)).filter((change) => !isOurs(change))).toEqual([]);
     });
 
-    it('the right sha256 is taken', async () => {
-      const ended = await patched(`${url('good.tar.gz')}#sha256=${sha256(GOOD)}`, ['free']);
+    it('the right sha256 is taken, and kept in the line that says how to stay alive', async () => {
+      const pinned = `${url('good.tar.gz')}#sha256=${sha256(GOOD)}`;
+      const ended = await patched(pinned, ['free']);
       expect(ended.status).toBe(7);
+      expect(ended.stderr).toContain(pinned);
     });
 
     it('a read-only root: 125, and says so', async () => {

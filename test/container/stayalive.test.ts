@@ -1,6 +1,6 @@
 /** `stayalive` alone, in real containers: held on a fault, entered by the printed lines, let go with the fault's status. */
 import { describe, expect, it } from 'vitest';
-import { type Container, describeWithEngine, docker } from './docker.ts';
+import { type Container, describeWithEngine, docker, start } from './docker.ts';
 import { changes, msFromSignalToEnd, ownLines, runEntry, startEntry, untilTerm, waitForPark } from './kit.ts';
 
 const DEBUG = 'stayalive';
@@ -143,6 +143,17 @@ describeWithEngine('stayalive', (images) => {
       const inside = await docker(['exec', id, shell, '-c', `. ${environmentFile}; echo "$X"; kill ${pid}`]);
       expect(inside.stdout).toBe('x y\n');
       expect(await container.wait()).toBe(7);
+    });
+
+    it('joined to the network of another container, the printed id is still its own', async () => {
+      const other = await start(image, { command: ['sleep', '1000'] });
+      const network = `container:${other.id}`;
+      const container = await startEntry(image, ['sh', '-c', 'exit 7'], { DEBUG, network });
+      const banner = await waitForPark(container);
+      const cgroup = await container.exec(['cat', '/proc/1/cgroup']);
+      // cgroup v2 hides it: host name, /etc/hosts and all else that names a container are the other's
+      const canKnow = cgroup.stdout.includes(container.id);
+      expect(banner.id).toBe(canKnow ? container.id.slice(0, 12) : other.id.slice(0, 12));
     });
 
     it('leaves its state directory and nothing else', async () => {

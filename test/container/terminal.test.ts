@@ -1,0 +1,124 @@
+/** `docker run -t` and `-it`, in real containers: the terminal is the command's, and one Ctrl-C is one. */
+import { spawn } from 'node:child_process';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { type Container, describeWithEngine, engine, startWebServer, type WebServer } from './docker.ts';
+import { ownLines, startEntry, tarGz, waitForPark } from './kit.ts';
+
+const TERMINAL = ['--tty'];
+const INTERACTIVE = ['--interactive', '--tty'];
+
+/** Says every INT it gets, and ends with 3 when a line `bye` is typed. */
+const COUNTS_INTERRUPTS = `
+  process.on('SIGINT', () => console.log('got INT'));
+  process.stdin.on('data', (text) => {
+    console.log('line ' + text);
+    if (String(text).startsWith('bye')) process.exit(3);
+  });
+  console.log('up');
+`;
+
+describeWithEngine('a terminal', (images) => {
+  let server: WebServer;
+  beforeAll(async () => {
+    server = await startWebServer({ 'patch.tar.gz': tarGz({ 'etc/patched': 'yes\n' }) });
+  });
+
+  describe.each([
+    ['Node 20', images.node20],
+    ['Node 24', images.node24],
+  ])('%s', (_, image) => {
+    it.each([undefined, 'verbose', 'stayalive'])(
+      'DEBUG=%s: the command has it, with its size',
+      async (DEBUG) => {
+        const script = 'test -t 0 && test -t 1 && test -t 2 && tty && ps -o tpgid=,pgid= -p $$';
+        const command = ['bash', '-c', script];
+        const container = await startEntry(image, command, {
+          flags: TERMINAL,
+          ...(DEBUG === undefined ? {} : { DEBUG }),
+        });
+        expect(await container.wait()).toBe(0);
+        const { stdout } = await container.logs();
+        expect(stdout).toMatch(/^\/dev\/pts\/0\r$/m);
+        expect(stdout).toMatch(/^ *(\d+) +\1\r$/m); // its group is the one in the foreground
+      },
+    );
+
+    it('all three words: the patch, the trace and the banner are whole lines', async () => {
+      const container = await startEntry(image, ['bash', '-c', 'cat /etc/patched; exit 7'], {
+        DEBUG: `verbose,stayalive,fstree=${server.url}/patch.tar.gz`,
+        flags: TERMINAL,
+        network: server.network,
+      });
+      const { text, status } = await waitForPark(container);
+      expect(status).toBe(7);
+      expect(text).toMatch(/^overlaid .*patch\.tar\.gz/m);
+      const { stdout } = await container.logs();
+      expect(stdout).toMatch(/^\+ .*: cat \/etc\/patched\r$/m);
+      expect(stdout).toMatch(/^yes\r$/m);
+      await container.stop({ timeoutS: 30 });
+      expect(await container.wait()).toBe(7);
+    });
+
+    it.each([undefined, 'verbose'])('DEBUG=%s: one Ctrl-C is one INT', async (DEBUG) => {
+      const container = await startEntry(image, ['node', '-e', COUNTS_INTERRUPTS], {
+        flags: INTERACTIVE,
+        ...(DEBUG === undefined ? {} : { DEBUG }),
+      });
+      const keyboard = await attach(container);
+      keyboard.type('\u0003');
+      await container.waitForLog(/got INT/);
+      keyboard.type('bye\n');
+      expect(await container.wait()).toBe(3);
+      expect((await container.logs()).stdout.match(/got INT/g)).toHaveLength(1);
+    });
+
+    it('stayalive: a Ctrl-C that the command survives is no stop; one in the park lets go', async () => {
+      const container = await startEntry(image, ['node', '-e', COUNTS_INTERRUPTS], {
+        DEBUG: 'stayalive',
+        flags: INTERACTIVE,
+      });
+      const keyboard = await attach(container);
+      keyboard.type('\u0003');
+      await container.waitForLog(/got INT/);
+      keyboard.type('bye\n');
+      await waitForPark(container);
+      keyboard.type('\u0003');
+      expect(await container.wait()).toBe(3);
+      const { stdout } = await container.logs();
+      expect(ownLines(stdout).at(-1)).toBe('let go by SIGINT, ending with status 3');
+    });
+
+    it('stayalive: a command that ends of Ctrl-C is not held', async () => {
+      const container = await startEntry(
+        image,
+        ['sh', '-c', 'echo up; read x; echo line $x; exec sleep 1000'],
+        {
+          DEBUG: 'stayalive',
+          flags: INTERACTIVE,
+        },
+      );
+      const keyboard = await attach(container);
+      keyboard.type('\u0003');
+      expect(await container.wait()).toBe(130);
+      expect((await container.logs()).stdout).not.toContain('get in');
+    });
+  });
+});
+
+/** A person at the container's terminal: `docker attach` below a pty of script(1), which Debian always has. */
+async function attach(container: Container) {
+  const { host } = engine();
+  const docker = host === undefined ? 'docker' : `docker --host ${host}`;
+  await container.waitForLog(/^up\r?$/m);
+  const script = spawn('script', ['-qfec', `${docker} attach ${container.id}`, '/dev/null'], {
+    stdio: ['pipe', 'ignore', 'inherit'],
+  });
+  onTestFinished(() => {
+    script.kill('SIGKILL');
+  });
+  const type = (keys: string) => script.stdin.write(keys);
+  // Its answer says that the CLI has made the terminal raw: from here on Ctrl-C is a key, not a signal for the CLI.
+  type('hello\n');
+  await container.waitForLog(/^line hello/m);
+  return { type };
+}
