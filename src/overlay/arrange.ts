@@ -1,6 +1,6 @@
 /**
- * From an archive's entries to what shall be where below the root, without a look at the disk: names checked, leading
- * folders dropped, duplicates and hard links settled. Pure.
+ * From an archive's entries to what shall be where below the root: names checked, leading folders dropped, duplicates
+ * and hard links settled. Pure: what it must know of the disk it is told.
  */
 import type { ArchiveEntry } from './archive.ts';
 import type { OverlayLimits } from './limits.ts';
@@ -34,6 +34,7 @@ interface Named {
 export function arrange(
   entries: readonly ArchiveEntry[],
   explicitStrip: number | undefined,
+  isInRoot: (folder: string) => boolean,
   limits: OverlayLimits,
   subject: Subject,
 ): Arrangement {
@@ -42,7 +43,7 @@ export function arrange(
     components,
     isFile: entry.kind === 'file' || entry.kind === 'hardlink',
   }));
-  const found = explicitStrip === undefined ? findStrip(names) : undefined;
+  const found = explicitStrip === undefined ? findStrip(names, isInRoot) : undefined;
   const strip = explicitStrip ?? found?.strip ?? 0;
   const kept = named.filter(({ components }) => components.length > strip);
   const leftOut = named.filter(

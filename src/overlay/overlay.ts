@@ -121,7 +121,7 @@ function openJob(options: OverlayOptions): Job {
   };
 }
 
-/** fetch, verify, read: the root is not looked at yet. */
+/** fetch, verify, read: nothing is written yet. */
 async function obtain(source: FstreeSource, downloads: string[], job: Job): Promise<Archive> {
   const subject = subjectOf(source.location);
   const reading: Reading = { subject, limits: job.limits, signal: job.signal };
@@ -136,7 +136,13 @@ async function obtain(source: FstreeSource, downloads: string[], job: Job): Prom
   );
   const entries: ArchiveEntry[] = [];
   await READERS[format](stored.path, (entry) => void entries.push(entry), reading);
-  const arrangement = arrange(entries, source.strip, job.limits, subject);
+  const arrangement = arrange(
+    entries,
+    source.strip,
+    (folder) => existsBelow(job.root, folder),
+    job.limits,
+    subject,
+  );
   logArrangement(arrangement, source, subject, job);
   return { source, reading, stored, format, arrangement };
 }
@@ -219,7 +225,7 @@ function logArrangement(arrangement: Arrangement, source: FstreeSource, subject:
 }
 
 function existsBelow(root: string, name: string): boolean {
-  return statSync(`${root}/${name}`, { throwIfNoEntry: false }) !== undefined;
+  return statSync(`${root}/${name}`, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
 /** check, stage, commit, record: from here on there is something to take back. */

@@ -1,6 +1,7 @@
 /**
  * How many leading folders of an archive are packaging. Pure. As ceph-container's debug.sh did it: look for the
- * folders every Linux root has, at depth 0, 1 and 2; the shallowest wins.
+ * folders every Linux root has, at depth 0, 1 and 2; the shallowest wins. Beyond it: a folder that the root has at its
+ * top is no packaging either, or `server/lib/x.js` would go to /lib in an image that has its program in /server.
  */
 
 /** Beyond ceph's nine, what images keep their own things in. A stray match costs a line that says `#strip=`. */
@@ -21,9 +22,11 @@ export interface FoundStrip {
   readonly because: string | undefined;
 }
 
-export function findStrip(names: readonly StripName[]): FoundStrip {
+/** @param isInRoot whether the root has a folder of that name at its top */
+export function findStrip(names: readonly StripName[], isInRoot: (folder: string) => boolean): FoundStrip {
   for (let depth = 0; depth <= DEEPEST; depth += 1) {
-    const because = names.find((name) => hasTopFolderAt(name, depth));
+    const isTop = (folder: string) => TOP_FOLDERS.has(folder) || (depth === 0 && isInRoot(folder));
+    const because = names.find((name) => hasFolderAt(name, depth, isTop));
     if (because !== undefined)
       return { strip: depth, because: because.components.slice(0, depth + 1).join('/') };
   }
@@ -31,10 +34,10 @@ export function findStrip(names: readonly StripName[]): FoundStrip {
 }
 
 /** A folder: a plain file called `run` or `app` in a repository says nothing. */
-function hasTopFolderAt(name: StripName, depth: number): boolean {
+function hasFolderAt(name: StripName, depth: number, isTop: (folder: string) => boolean): boolean {
   const component = name.components[depth];
-  if (component === undefined || !TOP_FOLDERS.has(component)) return false;
-  return name.components.length > depth + 1 || !name.isFile;
+  const isFolder = name.components.length > depth + 1 || !name.isFile;
+  return component !== undefined && isFolder && isTop(component);
 }
 
 /** The one folder everything lies in, if there is one. */

@@ -83,6 +83,15 @@ const names = (...list: string[]) =>
   list.map((name) => ({ components: name.split('/').filter(Boolean), isFile: !name.endsWith('/') }));
 
 describe('findStrip', () => {
+  const nothingThere = () => false;
+
+  it('takes a folder that the root has for no packaging', () => {
+    const list = names('server/lib/x.js', 'server/index.js');
+    expect(findStrip(list, nothingThere).strip).toBe(1);
+    expect(findStrip(list, (folder) => folder === 'server')).toEqual({ strip: 0, because: 'server' });
+    expect(findStrip(names('server', 'repo/usr/x'), (folder) => folder === 'server').strip).toBe(1);
+  });
+
   it.each([
     [['usr/bin/x'], 0],
     [['repo-main/', 'repo-main/README', 'repo-main/usr/bin/x'], 1],
@@ -94,19 +103,19 @@ describe('findStrip', () => {
     [['bin'], 0],
     [['x/opt/'], 1],
   ])('%j -> %i', (list, strip) => {
-    expect(findStrip(names(...list)).strip).toBe(strip);
+    expect(findStrip(names(...list), nothingThere).strip).toBe(strip);
   });
 
   it('says what decided it', () => {
-    expect(findStrip(names('repo/README', 'repo/usr/bin/x')).because).toBe('repo/usr');
-    expect(findStrip(names('data/x')).because).toBeUndefined();
+    expect(findStrip(names('repo/README', 'repo/usr/bin/x'), nothingThere).because).toBe('repo/usr');
+    expect(findStrip(names('data/x'), nothingThere).because).toBeUndefined();
   });
 
   it('finds the same level one folder further down', () => {
     const folder = fc.constantFrom('one', 'two', 'three');
     fc.assert(
       fc.property(fc.array(folder, { maxLength: 2 }), fc.constantFrom('usr', 'etc', 'bin'), (above, top) => {
-        expect(findStrip(names([...above, top, 'file'].join('/'))).strip).toBe(above.length);
+        expect(findStrip(names([...above, top, 'file'].join('/')), nothingThere).strip).toBe(above.length);
       }),
     );
   });
