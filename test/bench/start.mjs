@@ -79,7 +79,7 @@ function makeProbe(directory) {
     }
     note(`${compiler} cannot build ${SOURCE}: ${stderr.trim()}`);
   }
-  note('NO C COMPILER: the rows below show whole runs of /bin/true, its end and our exit included');
+  note('NO WORKING C COMPILER: the rows below show whole runs of /bin/true, its end and our exit included');
   return {
     until: 'the end of /bin/true',
     measure: (prefix, environment) => runToEnd([...prefix, '/bin/true'], environment).ms,

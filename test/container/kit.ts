@@ -115,7 +115,7 @@ export interface Banner {
 
 /** Waits until the container is parked: the last line of the banner is out. */
 export async function waitForPark(container: Container): Promise<Banner> {
-  const { input } = await container.waitForLog(/let it go: .*\n.*-{60}/);
+  const { input } = await container.waitForLog(/let it go: .*\r?\n.*-{60}/);
   const text = ownLines(input).join('\n');
   const [, id = '', shell = ''] = /^get in: +docker exec -it (\S+) (\S+)$/m.exec(text) ?? [];
   const [, environmentFile = ''] = /^its environment, once inside: \. (\S+)$/m.exec(text) ?? [];

@@ -4,13 +4,15 @@
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach } from 'vitest';
 
 export const dist = fileURLToPath(new URL('../../dist', import.meta.url));
 export const cli = join(dist, 'cli.js');
+/** The Node that ddbg-entry runs on: this one, or the one that DDBG_TEST_NODE names. */
+export const node = process.env.DDBG_TEST_NODE ?? process.execPath;
 export const isRoot = process.getuid?.() === 0;
 
 const undo: (() => void)[] = [];
@@ -40,7 +42,7 @@ export interface Entry {
   stderr(): string;
   /** Resolves with the match as soon as stdout and stderr together hold it; rejects when the process ends without. */
   waitFor(pattern: RegExp): Promise<RegExpExecArray>;
-  /** The exit status; a death by signal rejects: the entrypoint never dies of one. */
+  /** The exit status; 128+S where it died of signal S, as the command does that took our place. */
   readonly status: Promise<number>;
   kill(signal: NodeJS.Signals): void;
 }
@@ -50,7 +52,7 @@ export interface EntryOptions {
   readonly flags?: readonly string[];
   readonly cwd?: string;
   readonly uid?: number;
-  /** The program to start instead of this Node. */
+  /** The program to start instead of Node. */
   readonly node?: string;
   /** Instead of the bin and its flags. */
   readonly program?: readonly string[];
@@ -62,7 +64,7 @@ export function startEntry(command: readonly string[], options: EntryOptions = {
   if (!existsSync(cli)) throw new Error('dist/ is not built: npm run build');
   const stateDir = join(temporaryFolder(), 'state');
   const program = options.program ?? [cli, `--state-dir=${stateDir}`, ...(options.flags ?? []), '--'];
-  const child = spawn(options.node ?? process.execPath, [...program, ...command], {
+  const child = spawn(options.node ?? node, [...program, ...command], {
     env: { PATH: process.env.PATH, HOME: '/root', ...options.env },
     cwd: options.cwd,
     stdio: [options.stdin ?? 'ignore', 'pipe', 'pipe'],
@@ -94,8 +96,7 @@ export function startEntry(command: readonly string[], options: EntryOptions = {
   const status = new Promise<number>((resolve, reject) => {
     child.on('error', reject);
     child.on('close', (code, signal) => {
-      if (code === null) reject(new Error(`died of ${signal}\n${err}`));
-      else resolve(code);
+      resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal]));
     });
   });
   status.catch(() => {});

@@ -32,7 +32,7 @@ describe('hooks', () => {
       `['sh', '-c', 'trap "echo trapped; exit 3" TERM; sleep 1000 >/dev/null 2>&1 & echo ready; wait']`,
     );
     const entry = start(body, { DEBUG: 'stayalive' });
-    await entry.waitFor(/ready/);
+    await entry.waitFor(/^ready/m);
     entry.kill('SIGTERM');
     expect(await entry.status).toBe(3);
     expect(entry.stdout()).toBe('ready\nbeforeStop SIGTERM\ntrapped\nafterStop 3\n');
@@ -41,7 +41,7 @@ describe('hooks', () => {
   test('the first stop waits for its hook', async () => {
     const slow = `beforeStop: async () => { await new Promise((done) => setTimeout(done, 50)); console.log('drained'); }`;
     const entry = start(withHooks(`['sh', '-c', 'echo ready; exec sleep 1000']`, slow), { DEBUG: 'verbose' });
-    await entry.waitFor(/ready/);
+    await entry.waitFor(/^ready/m);
     entry.kill('SIGTERM');
     expect(await entry.status).toBe(143);
     expect(entry.stdout()).toBe('ready\ndrained\nafterStop killed\n');
@@ -79,6 +79,13 @@ test('an entrypoint in Node goes on after the command', async () => {
   const { stdout, stderr, status } = await runEntry([], { program: entrypoint(body) });
   expect({ stdout, status }).toEqual({ stdout: 'x\nafter 4\n', status: 0 });
   expect(stderr).toContain('environment: SEEN=x');
+});
+
+test('off, what execve(2) would refuse with E2BIG is a status, not an abort of Node', async () => {
+  const body = `console.log(await ddbg.runEntry({ argv: ['true', 'x'.repeat(200_000)], environment: { PATH: process.env.PATH } }));`;
+  const { stdout, stderr } = await runEntry([], { program: entrypoint(body) });
+  expect(stdout).toBe('126\n');
+  expect(stderr).toContain('E2BIG');
 });
 
 test('parseDebug and makePlan are pure and typed errors come out', async () => {

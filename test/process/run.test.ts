@@ -1,10 +1,11 @@
 /** The command's status, signals, environment and descriptors, off and on. */
+import { execFileSync } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { FORWARDED } from '../../src/signals.ts';
-import { cli, isRoot, runEntry, script, startEntry, temporaryFolder } from './harness.ts';
+import { cli, isRoot, node, runEntry, script, startEntry, temporaryFolder } from './harness.ts';
 
 const signalsFixture = fileURLToPath(new URL('../fixtures/signals.bash', import.meta.url));
 const off = {};
@@ -116,12 +117,10 @@ describe('off', () => {
     expect(() => statSync(entry.stateDir)).toThrow('ENOENT');
   });
 
-  const newNode = process.env.DDBG_TEST_NODE;
-  test.skipIf(newNode === undefined)('DDBG_TEST_NODE: the command takes our place, same pid', async () => {
-    const entry = startEntry(
-      ['sh', '-c', 'echo $$; grep SigIgn /proc/self/status'],
-      newNode ? { node: newNode } : {},
-    );
+  const canReplace =
+    execFileSync(node, ['-p', 'typeof process.execve'], { encoding: 'utf8' }).trim() === 'function';
+  test.runIf(canReplace)('the command takes our place: same pid, no signal ignored', async () => {
+    const entry = startEntry(['sh', '-c', 'echo $$; grep SigIgn /proc/self/status']);
     expect(await entry.status).toBe(0);
     expect(entry.stdout()).toMatch(new RegExp(`^${entry.pid}\nSigIgn:\\s+0+\n$`));
   });
@@ -218,7 +217,7 @@ describe('signals', () => {
       });
       return { ...entry, type: (text: string) => entry.child.stdin?.write(text) };
     };
-    const wrapped = (command: string) => `exec ${process.execPath} ${cli} -- ${command}`;
+    const wrapped = (command: string) => `exec ${node} ${cli} -- ${command}`;
 
     test('one Ctrl-C is one INT for the command, and a stop', async () => {
       const entry = onTerminal(wrapped(`${signalsFixture} INT`), { DEBUG: 'stayalive' });
@@ -409,12 +408,12 @@ test('--help and --version answer on stdout', async () => {
 });
 
 test('stderr may be closed or full: the command does not care', async () => {
-  const command = `exec 2>&-; exec ${process.execPath} ${cli} -- sh -c 'exit 7'`;
+  const command = `exec 2>&-; exec ${node} ${cli} -- sh -c 'exit 7'`;
   const { status } = await runEntry([], { program: ['-e', ''], node: '/bin/true' });
   expect(status).toBe(0);
   const closed = await runEntry([], { node: '/bin/sh', program: ['-c', command], env: { DEBUG: 'verbose' } });
   expect(closed.status).toBe(7);
-  const full = `exec ${process.execPath} ${cli} -- sh -c 'exit 7' 2>/dev/full`;
+  const full = `exec ${node} ${cli} -- sh -c 'exit 7' 2>/dev/full`;
   expect(
     (await runEntry([], { node: '/bin/sh', program: ['-c', full], env: { DEBUG: 'verbose' } })).status,
   ).toBe(7);
