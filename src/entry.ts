@@ -12,7 +12,7 @@ import { parseDebug } from './parse.ts';
 import { makePlan } from './plan.ts';
 import { becomeCommand } from './process/become.ts';
 import { listen } from './signals.ts';
-import type { Context } from './stages.ts';
+import * as stages from './stages.ts';
 
 export interface EntryInput {
   /** What stands behind `ddbg-entry` on a command line: flags, optionally `--`, the command and its arguments. */
@@ -43,19 +43,17 @@ export async function runEntry(input: EntryInput): Promise<number> {
     const signals = listen();
     try {
       const context = { plan, log, signals, hooks };
-      return plan.on ? await runWatched(context) : await runUnwatched(context);
+      return plan.on ? await runWatched(context) : statusOf(await stages.runAsChild(context));
     } finally {
       signals.close();
     }
   } catch (error) {
-    const { sayFailure } = await import('./stages.ts');
-    sayFailure(log, error);
+    stages.sayFailure(log, error);
     return OWN_FAILURE;
   }
 }
 
-async function runWatched(context: Context): Promise<number> {
-  const stages = await import('./stages.ts'); // loaded here, so that off pays nothing for it
+async function runWatched(context: stages.Context): Promise<number> {
   const desk = stages.openDesk(context);
   try {
     const run = (await stages.layOverlays(desk)) ?? (await stages.runCommand(desk));
@@ -66,9 +64,4 @@ async function runWatched(context: Context): Promise<number> {
   } finally {
     desk.close();
   }
-}
-
-async function runUnwatched(context: Context): Promise<number> {
-  const { runAsChild } = await import('./stages.ts');
-  return statusOf(await runAsChild(context));
 }

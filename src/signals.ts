@@ -11,13 +11,13 @@ import type { SignalName } from './outcome.ts';
 /** A stop: `docker stop`, Ctrl-C, a terminal that went away. What follows one is no fault. */
 export const STOPS: readonly SignalName[] = ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP'];
 
-/** Signals that do not end a process by default, so signal-exit does not list them, but that a command may wait for. */
-const NOT_TERMINATING: readonly SignalName[] = ['SIGWINCH', 'SIGCONT', 'SIGTSTP', 'SIGURG'];
-
-/** Signals that end a process, that signal-exit leaves to its user's judgement. */
-const LEFT_OUT_BY_SIGNAL_EXIT: readonly SignalName[] = [
+/** What signal-exit does not list, and a command may wait for. */
+const BESIDE: readonly SignalName[] = [
   'SIGUSR1', // Node keeps it for its inspector until there is a listener; then it is the listener's
-  'SIGPROF', // V8 uses it only while it profiles
+  'SIGWINCH', // these four end nobody by default
+  'SIGCONT',
+  'SIGTSTP',
+  'SIGURG',
 ];
 
 const NOT_TAKEN: readonly SignalName[] = [
@@ -25,13 +25,11 @@ const NOT_TAKEN: readonly SignalName[] = [
 ];
 // Never listed above, and why: KILL and STOP cannot be caught. CHLD is ours. SEGV, BUS, FPE and ILL leave us unable to
 // run a listener when they are our own fault. PIPE would be our own write to a closed stderr, and would then kill the
-// command. TTIN and TTOU are the terminal's answer to our own reads and writes. Node knows no real-time signals.
+// command. PROF is V8's own clock under `node --cpu-prof`, and would end the command (measured). TTIN and TTOU are the terminal's answer to our own reads and writes. Node knows no real-time signals.
 
 /** Every signal that is passed on, each number once (IOT is ABRT, POLL is IO). */
 export const FORWARDED: readonly SignalName[] = uniqueByNumber(
-  [...(terminating as SignalName[]), ...LEFT_OUT_BY_SIGNAL_EXIT, ...NOT_TERMINATING].filter(
-    (name) => !NOT_TAKEN.includes(name),
-  ),
+  [...(terminating as SignalName[]), ...BESIDE].filter((name) => !NOT_TAKEN.includes(name)),
 );
 
 function uniqueByNumber(names: readonly SignalName[]): readonly SignalName[] {

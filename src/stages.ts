@@ -13,6 +13,7 @@ import { callHook } from './hooks.ts';
 import type { Log } from './log.ts';
 import type { Outcome, SignalName } from './outcome.ts';
 import { signalNumber, statusOf } from './outcome.ts';
+import { applyOverlay } from './overlay/apply.ts';
 import { park } from './park.ts';
 import type { CommandLine, Plan } from './plan.ts';
 import { resolveCommand, which } from './process/resolve.ts';
@@ -83,7 +84,6 @@ export async function layOverlays(desk: Desk): Promise<Run | undefined> {
   });
   recordState(desk, 'overlay');
   try {
-    const { applyOverlay } = await import('./overlay/apply.ts');
     await applyOverlay(plan.fstree, {
       root: plan.root,
       stateDirectory: plan.stateDir,
@@ -110,11 +110,13 @@ function endedEarly(outcome: Outcome, stop: SignalName | undefined): Run {
 export async function runCommand(desk: Desk): Promise<Run> {
   const { plan, log, signals, hooks, state } = desk;
   const command = plan.verbose ? explain(desk) : plan.command;
-  if (state !== undefined) keepEnvironment(state, command, log);
   const shown = showCommand(command.argv, makeMask(command.environment));
   log.detail(`starting: ${shown}`); // not afterwards: it would land in the middle of the command's first line
   return superviseCommand(command, signals, {
-    onStart: (pid) => recordState(desk, 'running', pid),
+    onStart: (pid) => {
+      if (state !== undefined) keepEnvironment(state, command, log); // the command need not wait for it
+      recordState(desk, 'running', pid);
+    },
     onSignal: (signal, isStop) => {
       log.detail(`passing on ${signal}${isStop ? ', a stop' : ''}`, { signal });
       return isStop ? callHook(hooks, 'beforeStop', signal, log) : undefined;
@@ -185,6 +187,7 @@ export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefin
   const parked = park(signals, limitMs); // listens first: a stop that comes now must not wait for the banner
   await callHook(hooks, 'beforePark', fault, log);
   recordState(desk, 'parked', run.pid);
+  if (run.pid === undefined && state !== undefined) keepEnvironment(state, plan.command, log); // what it would have had
   const shell = ['bash', 'zsh', 'ash', 'sh'].find((name) => which(name, plan.command.environment.PATH));
   const banner = parkBanner({
     fault,

@@ -1,7 +1,6 @@
 /**
  * Our own files: the state directory (0700, files 0600, written whole then renamed).
  */
-import { randomBytes } from 'node:crypto';
 import { chmodSync, lstatSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { EntryError, reasonOf } from './errors.ts';
@@ -57,9 +56,14 @@ function claim(place: string, uid: number): string | undefined {
   }
 }
 
+/** Enough to keep two writers apart; against planted names there is O_EXCL. (node:crypto would cost 2 ms of each start.) */
+function uniqueSuffix(): string {
+  return `${process.pid}-${Math.random().toString(36).slice(2, 10)}`;
+}
+
 function writeWhole(directory: string, name: string, content: string | Uint8Array): void {
   const file = join(directory, name);
-  const temporary = `${file}.${randomBytes(6).toString('hex')}`;
+  const temporary = `${file}.${uniqueSuffix()}`;
   try {
     writeFileSync(temporary, content, { mode: 0o600, flag: 'wx' });
     renameSync(temporary, file);
@@ -78,7 +82,7 @@ function writeWhole(directory: string, name: string, content: string | Uint8Arra
 export function writePublicFile(name: string, content: string): { path: string; remove(): void } {
   const refusals: string[] = [];
   for (const place of usualPlaces(process.getuid?.() ?? 0)) {
-    const path = join(dirname(place), `${name}-${randomBytes(6).toString('hex')}`);
+    const path = join(dirname(place), `${name}-${uniqueSuffix()}`);
     try {
       writeFileSync(path, content, { mode: 0o644, flag: 'wx' });
       chmodSync(path, 0o644); // whatever the umask

@@ -83,6 +83,7 @@ describe('a command that cannot be started', () => {
   test('it is a fault: stayalive parks', async () => {
     const entry = startEntry(['no-such-command'], { env: { DEBUG: 'stayalive' } });
     await entry.waitFor(/could not be started: no-such-command: not found in PATH[\s\S]*let it go/);
+    expect(readFileSync(join(entry.stateDir, 'environ'), 'utf8')).toContain('HOME=/root\0');
     entry.kill('SIGTERM');
     expect(await entry.status).toBe(127);
   });
