@@ -61,5 +61,5 @@ if (text !== undefined) {
   writeSync(1, text);
 } else {
   // exit() and not exitCode: a hook's or a library's forgotten timer must not keep the container.
-  process.exit(await runEntry({ argv }));
+  void runEntry({ argv }).then((status) => process.exit(status));
 }

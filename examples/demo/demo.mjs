@@ -108,7 +108,7 @@ async function servePatch() {
 async function run(env, root, program, onPark) {
   const words = Object.entries(env).map(([name, value]) => `-e ${name}=${value}`);
   say(`$ docker run ${[...words, 'shop'].join(' ')}`);
-  const cli = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+  const cli = fileURLToPath(new URL('../../dist/cli.cjs', import.meta.url));
   const flags = [`--root=${root}`, `--state-dir=${join(folder, 'state')}`];
   const child = spawn(process.execPath, [cli, ...flags, '--', program], {
     env: { PATH: process.env.PATH, ...env },

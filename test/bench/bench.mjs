@@ -3,7 +3,7 @@
  * What ddbg-entry costs: how much later the command starts, and how long an overlay takes. Fails on no number.
  *
  *     npm run bench
- *     node test/bench/bench.mjs [start] [overlay] [--runs=15] [--json=FILE] [--also=PATH/TO/OTHER/dist/cli.js ...]
+ *     node test/bench/bench.mjs [start] [overlay] [--runs=15] [--json=FILE] [--also=PATH/TO/OTHER/dist/cli.cjs ...]
  *
  * How to read it: a machine's milliseconds say little, they differ from one minute to the next. So every round runs
  * each row once, one after the other (A B C, A B C ...), and what counts is the last two columns: the difference and
@@ -20,7 +20,7 @@ import { benchStart } from './start.mjs';
 
 const BENCHES = { start: benchStart, overlay: benchOverlay };
 const DEFAULT_RUNS = { start: 15, overlay: 5 };
-const BUILT = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+const BUILT = fileURLToPath(new URL('../../dist/cli.cjs', import.meta.url));
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,

@@ -192,11 +192,11 @@ test('without fstree neither undici nor tar nor yauzl is loaded', () => {
     }
     return seen;
   };
-  for (const start of ['cli.js', 'index.js']) {
+  for (const start of ['cli.cjs', 'index.cjs']) {
     for (const name of closure(start))
       expect(`${name} ${heavy.test(readFileSync(join(dist, name), 'utf8'))}`).toBe(`${name} false`);
   }
-  const all = readdirSync(dist).filter((name) => name.endsWith('.js'));
+  const all = readdirSync(dist).filter((name) => name.endsWith('.cjs'));
   expect(all.some((name) => heavy.test(readFileSync(join(dist, name), 'utf8')))).toBe(true); // the pattern finds them
   expect(existsSync(cli)).toBe(true);
 });

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach } from 'vitest';
 
 export const dist = fileURLToPath(new URL('../../dist', import.meta.url));
-export const cli = join(dist, 'cli.js');
+export const cli = join(dist, 'cli.cjs');
 /** The Node that ddbg-entry runs on: this one, or the one that DDBG_TEST_NODE names. */
 export const node = process.env.DDBG_TEST_NODE ?? process.execPath;
 export const isRoot = process.getuid?.() === 0;
