@@ -138,6 +138,15 @@ export function parseFstree(text: string, setting = 'DEBUG'): FstreeSource {
   return { location, sha256, strip };
 }
 
+/** What `fstree=` takes, from what `parseFstree` made of it. With the URL's secrets: mask it before it is shown. */
+export function formatFstree({ location, sha256, strip }: FstreeSource): string {
+  const options = [
+    ...(sha256 === undefined ? [] : [`sha256=${sha256}`]),
+    ...(strip === undefined ? [] : [`strip=${strip}`]),
+  ];
+  return options.length === 0 ? location : `${location}#${options.join('&')}`;
+}
+
 const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000 } as const;
 
 /** Node's timers hold 2^31-1 ms: 24 days and a bit. */

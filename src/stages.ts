@@ -15,6 +15,7 @@ import type { Outcome, SignalName } from './outcome.ts';
 import { signalNumber, statusOf } from './outcome.ts';
 import { applyOverlay } from './overlay/apply.ts';
 import { park } from './park.ts';
+import { formatFstree } from './parse.ts';
 import type { CommandLine, Plan } from './plan.ts';
 import { resolveCommand, which } from './process/resolve.ts';
 import type { Run } from './process/supervise.ts';
@@ -39,6 +40,7 @@ export interface Context {
 /** What a watched run works with. */
 export interface Desk extends Context {
   readonly container: Container;
+  readonly isReachedByStops: boolean;
   /** Undefined where it is not needed, or could not be had. */
   readonly state: State | undefined;
   readonly startedAt: Date;
@@ -58,10 +60,11 @@ export function openDesk(context: Context): Desk {
     sayFailure(log, error); // the container can be held all the same
   }
   const degraded = degradedBy(readLauncherClues(process.env));
-  if (degraded !== undefined) log.say(degraded);
+  if (degraded !== undefined) log.say(degraded.sentence);
   return {
     ...context,
     container: identifyContainer(readClues()),
+    isReachedByStops: degraded?.losesStops !== true,
     state,
     startedAt: new Date(),
     undo,
@@ -169,7 +172,7 @@ export async function sayEnd(desk: Desk, run: Run, fault: Fault | undefined): Pr
   if (plan.stayAlive !== undefined) return;
   const words = [
     ...(plan.verbose ? ['verbose'] : []),
-    ...plan.fstree.map(({ location }) => `fstree=${maskUrls(location)}`),
+    ...plan.fstree.map((source) => `fstree=${maskUrls(formatFstree(source))}`),
   ];
   log.say(stayAliveHint(fault, plan.command.argv, words));
 }
@@ -199,6 +202,7 @@ export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefin
     shell,
     stateDirectory: state?.directory,
     limitMs,
+    isReachedByStops: desk.isReachedByStops,
   });
   for (const line of banner) log.say(line);
   const end = await parked;

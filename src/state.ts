@@ -102,5 +102,9 @@ export function environmentAsShell(environment: Readonly<Record<string, string>>
       ? `export ${name}='${value.replaceAll("'", `'\\''`)}'`
       : `# no shell can export this name: ${JSON.stringify(name)}`,
   );
-  return `${lines.join('\n')}\n`;
+  // A shell of `docker exec` has the container's own, with the words that the command never saw.
+  const absent = ['DEBUG', 'DDBG']
+    .filter((name) => environment[name] === undefined)
+    .map((name) => `unset ${name}`);
+  return `${[...absent, ...lines].join('\n')}\n`;
 }

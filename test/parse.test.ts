@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { EntryError } from '../src/errors.ts';
-import { isOn, parseDebug, parseDuration } from '../src/parse.ts';
+import { formatFstree, isOn, parseDebug, parseDuration, parseFstree } from '../src/parse.ts';
 
 const HEX = 'a'.repeat(64);
 const source = (location: string, sha256?: string, strip?: number) => ({ location, sha256, strip });
@@ -211,6 +211,17 @@ describe('any text at all', () => {
     expect(parseDebug({ DEBUG: 'verbos,'.repeat(14_000) }).hints).toHaveLength(3);
     expect(parseDebug({ DEBUG: 'x'.repeat(100_000) }).hints).toEqual([]);
   });
+});
+
+test('an fstree can be written as it was read', () => {
+  for (const text of [
+    'http://h/a',
+    `http://h/a,b?x=1#sha256=${HEX}`,
+    `/a#sha256=${HEX}&strip=0`,
+    'a#strip=2',
+  ]) {
+    expect(formatFstree(parseFstree(text))).toBe(text);
+  }
 });
 
 test('durations', () => {

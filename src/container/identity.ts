@@ -64,19 +64,19 @@ function findEvidence(clues: Clues, isPod: boolean): string | undefined {
 }
 
 /**
- * cgroup v1 names the container in its path (`/docker/ID`, `docker-ID.scope`). With v2 the path is `/`, but docker and
- * podman bind /etc/hostname from a folder named after the container. Last, docker makes the host name from the id.
+ * cgroup v1 names the container in its path (`/docker/ID`, `docker-ID.scope`), the innermost last. With v2 the path is
+ * `/`, but docker and podman bind /etc/hostname from a folder named after the container; that is the weaker clue, for
+ * with `--network container:OTHER` the file is OTHER's. Last, docker makes the host name from the id.
  */
 function findId(clues: Clues): string | undefined {
-  const inCgroup = /(?:docker|libpod|crio|cri-containerd|containerd)[-/:]([0-9a-f]{64})\b/.exec(
-    clues.cgroup,
-  )?.[1];
+  const ids = clues.cgroup.matchAll(/(?:docker|libpod|crio|cri-containerd|containerd)[-/:]([0-9a-f]{64})\b/g);
+  const inCgroup = [...ids].at(-1)?.[1];
   const inMounts =
     /\/(?:containers|overlay-containers)\/([0-9a-f]{64})\/(?:\S*\/)?(?:hostname|hosts|resolv\.conf) /.exec(
       clues.mountinfo,
     )?.[1];
   const fromHostname = /^[0-9a-f]{12}$/.test(clues.hostname) ? clues.hostname : undefined;
-  return (inMounts ?? inCgroup)?.slice(0, 12) ?? fromHostname;
+  return (inCgroup ?? inMounts)?.slice(0, 12) ?? fromHostname;
 }
 
 function readOr(file: string, otherwise: string): string {

@@ -15,18 +15,27 @@ export function readLauncherClues(environment: LauncherClues['environment']): La
   return { pid: process.pid, environment, parentProgram: programOf(process.ppid) };
 }
 
+export interface Degraded {
+  readonly sentence: string;
+  /** `docker stop` does not reach us: npm ends, and the kernel kills the rest. */
+  readonly losesStops: boolean;
+}
+
 /** Pure. Undefined: nothing to say. */
-export function degradedBy(clues: LauncherClues): string | undefined {
+export function degradedBy(clues: LauncherClues): Degraded | undefined {
   const { environment, pid, parentProgram } = clues;
   const byNpx = environment.npm_command === 'exec' || environment.npm_lifecycle_event === 'npx';
   if (byNpx && pid !== 1) {
-    const isShell = parentProgram !== undefined && /^(dash|sh|busybox|ash)$/.test(parentProgram);
-    return isShell
+    const losesStops = parentProgram !== undefined && /^(dash|sh|busybox|ash)$/.test(parentProgram);
+    const sentence = losesStops
       ? `started by npx through ${parentProgram}: a stop never reaches the command, nor do HUP, QUIT and USR2, and a death by signal becomes status 1; put ENV npm_config_script_shell=/bin/bash into the Dockerfile (HUP stays lost), or install the package and use ENTRYPOINT ["ddbg-entry", "--"]`
       : `started by npx: HUP never reaches the command, and start-up takes a quarter of a second longer; install the package and use ENTRYPOINT ["ddbg-entry", "--"]`;
+    return { sentence, losesStops };
   }
   if (pid === 1) {
-    return 'node is PID 1 here: orphaned processes are not reaped, and the command is not PID 1 itself; docker run --init mends the reaping';
+    const sentence =
+      'node is PID 1 here: orphaned processes are not reaped, and the command is not PID 1 itself; docker run --init mends the reaping';
+    return { sentence, losesStops: false };
   }
   return undefined;
 }

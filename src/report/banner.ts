@@ -20,6 +20,8 @@ export interface BannerFacts {
   /** Where the state directory is; undefined: there is none. */
   readonly stateDirectory: string | undefined;
   readonly limitMs: number | undefined;
+  /** False under npx with dash: then a stop from outside ends the container with npm's status. */
+  readonly isReachedByStops: boolean;
 }
 
 export function parkBanner(facts: BannerFacts): readonly string[] {
@@ -40,8 +42,10 @@ export function parkBanner(facts: BannerFacts): readonly string[] {
 
 /** One line for a fault without stayalive. */
 export function stayAliveHint(fault: Fault, argv: readonly string[], words: readonly string[]): string {
-  const directives = [...words, 'stayalive'].join(',');
-  return `${showCommand(argv)} ${fault.summary}; to keep the container next time and look inside: -e DEBUG=${directives}`;
+  const { kind } = fault.outcome;
+  const ending = kind === 'setup-failed' ? 'was not started' : fault.summary; // its reason stands in the line before
+  const setting = quote(`DEBUG=${[...words, 'stayalive'].join(',')}`);
+  return `${showCommand(argv)} ${ending}; to keep the container next time and look inside: -e ${setting}`;
 }
 
 function attachLine({ container, shell }: BannerFacts): string {
@@ -54,12 +58,13 @@ function attachLine({ container, shell }: BannerFacts): string {
   return `${clientOf(container)} exec -it ${id} ${shell}`;
 }
 
-function releaseLine({ container, ownPid, shell }: BannerFacts): string {
+function releaseLine({ container, ownPid, shell, isReachedByStops }: BannerFacts): string {
   const { id = 'CONTAINER', pod } = container;
   if (container.evidence === undefined) return `kill ${ownPid}`;
   if (pod !== undefined) {
     return `kubectl exec ${pod.name}${namespaceFlag(pod.namespace)} -- ${shell ?? 'sh'} -c 'kill ${ownPid}'`;
   }
+  if (!isReachedByStops) return `${clientOf(container)} exec ${id} ${shell ?? 'sh'} -c 'kill ${ownPid}'`;
   const outside = `${clientOf(container)} stop ${id}`;
   return shell === undefined ? outside : `${outside}   or, inside: kill ${ownPid}`;
 }

@@ -53,6 +53,13 @@ test('docker-in-docker: the mounts name the inner container, the cgroup path sta
   expect(identifyContainer(clues).id).toBe(SHORT);
 });
 
+test('in another container’s network the mounts are that one’s', () => {
+  const other = 'b'.repeat(64);
+  const mountinfo = `${overlayRoot}700 500 0:5 /x/containers/${other}/hostname /etc/hostname rw - ext4 /dev/vda rw\n`;
+  const clues = { ...bare, dockerenv: true, cgroup: `1:cpu:/docker/${ID}\n`, mountinfo };
+  expect(identifyContainer(clues).id).toBe(SHORT);
+});
+
 test('docker with nothing but its host name', () => {
   expect(identifyContainer({ ...bare, dockerenv: true, cgroup: '0::/\n', hostname: SHORT }).id).toBe(SHORT);
 });
@@ -137,7 +144,8 @@ test.each([
   [{ pid: 7, environment: { npm_command: 'exec' }, parentProgram: 'node' }, /npx: HUP/],
   [{ pid: 1, environment: {}, parentProgram: undefined }, /PID 1.*--init/],
 ])('degraded: %j', (clues, line) => {
-  expect(degradedBy(clues)).toMatch(line);
+  expect(degradedBy(clues)?.sentence).toMatch(line);
+  expect(degradedBy(clues)?.losesStops).toBe(clues.parentProgram === 'dash');
 });
 
 test('started by an init there is nothing to say', () => {

@@ -10,12 +10,12 @@ import {
   writeFileSync,
 } from 'node:fs';
 import type { RequestListener } from 'node:http';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { type TarPart, tarOf } from '../overlay/archives.ts';
 import { serve, snapshotTree } from '../overlay/stand.ts';
-import { cli, dist, runEntry, startEntry, temporaryFolder } from './harness.ts';
+import { cli, dist, isRoot, node, runEntry, startEntry, temporaryFolder } from './harness.ts';
 
 /** A small image with a program that is broken. */
 function makeRoot(): string {
@@ -123,6 +123,29 @@ describe('a failure', () => {
     );
     entry.kill('SIGTERM');
     expect(await entry.status).toBe(125);
+  });
+
+  test.runIf(isRoot)('a / that is no container’s is refused, by root too', async () => {
+    const folder = temporaryFolder();
+    const archive = join(folder, 'patch.tar');
+    writeFileSync(archive, tar([{ name: 'evil', content: 'x' }]));
+    // This machine may look like a container; a root of our own, with the system's folders in it, does not.
+    const enter = `set -e; root=${folder}/root; mkdir -p $root; mount --bind $root $root; cd /
+      for d in bin lib lib64 usr etc proc dev tmp root work opt home; do
+        [ -e $d ] || continue
+        if [ -L $d ]; then cp -P $d $root/; else mkdir -p $root/$d; mount --rbind $d $root/$d; fi
+      done
+      exec chroot $root ${node} ${cli} --state-dir=/tmp/${basename(folder)}/state -- echo started`;
+    const refused = await runEntry(['-m', 'sh', '-c', enter], {
+      node: 'unshare',
+      program: [],
+      env: { DEBUG: `fstree=${archive}` },
+    });
+    expect(refused).toMatchObject({ status: 125, stdout: '' });
+    expect(refused.stderr).toMatch(
+      /cannot lay fstree over \/: nothing says that this is a container\n.*--root=DIR/,
+    );
+    expect(existsSync(join(folder, 'root/evil'))).toBe(false);
   });
 
   test('a stalled server is given up after --stall-timeout', async () => {

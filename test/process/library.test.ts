@@ -55,6 +55,16 @@ describe('hooks', () => {
     expect(entry.stdout()).toBe('onFault 7\nbeforePark 7\n');
   });
 
+  test('a stop that comes while a hook runs is for the park', async () => {
+    const stopping = `onFault: async () => {
+      process.kill(process.pid, 'SIGTERM');
+      await new Promise((done) => setTimeout(done, 50));
+    }`;
+    const entry = start(withHooks(`['sh', '-c', 'exit 7']`, stopping), { DEBUG: 'stayalive' });
+    expect(await entry.status).toBe(7);
+    expect(entry.stderr()).toContain('let go by SIGTERM, ending with status 7');
+  });
+
   test('one that throws, or hangs, is said and changes nothing', async () => {
     const broken = `onFault: () => { throw new Error('mine') }, beforePark: () => new Promise(() => {}), timeoutMs: 50`;
     const entry = start(withHooks(`['false']`, broken), { DEBUG: 'stayalive' });

@@ -287,6 +287,7 @@ describe('stayalive', () => {
         /fault: sh -c 'exit 7' \(pid \d+, ran [\d.]+ s\) exited with status 7[\s\S]*let it go: .*\n.*---\n/,
       );
       entry.kill('SIGUSR1'); // no stop: nothing happens
+      await expect.poll(() => readFileSync(`/proc/${entry.pid}/status`, 'utf8')).toMatch(/^ShdPnd:\s+0+$/m);
       entry.kill(signal);
       expect(await entry.status).toBe(7);
       expect(entry.stderr()).toContain(`let go by ${signal}, ending with status 7`);
@@ -342,8 +343,8 @@ describe('stayalive', () => {
         .map(([name, value]) => `${name}=${value}\0`)
         .join(''),
     );
-    const restored = await runEntry(['sh', '-c', `. ${file('environ.sh')}; printf %s "$QUOTED"`]);
-    expect(restored.stdout).toBe(env.QUOTED);
+    const inside = `DEBUG=stayalive DDBG=verbose; . ${file('environ.sh')}; printf %s "$QUOTED$DEBUG$DDBG"`;
+    expect((await runEntry(['sh', '-c', inside])).stdout).toBe(env.QUOTED);
     expect(JSON.parse(readFileSync(file('state.json'), 'utf8'))).toMatchObject({
       schema: 1,
       phase: 'parked',

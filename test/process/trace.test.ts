@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { which } from '../../src/process/resolve.ts';
-import { isRoot, runEntry, script, temporaryFolder } from './harness.ts';
+import { cli, isRoot, node, runEntry, script, temporaryFolder } from './harness.ts';
 
 const verbose = { DEBUG: 'verbose' };
 
@@ -112,7 +112,7 @@ describe('bash', () => {
       'entry.sh',
       '#!/bin/bash\nsetpriv --reuid 4242 --clear-groups bash -c "echo as-other"\n',
     );
-    const { stdout, stderr } = await traced([file]);
+    const { stdout, stderr } = await traced(['sh', '-c', `umask 077; exec ${node} ${cli} -- ${file}`]);
     expect(stdout).toBe('as-other\n');
     expect(stderr).not.toContain('denied');
     expect(stderr).toContain('+ bash:1: echo as-other');

@@ -14,6 +14,7 @@ const facts: BannerFacts = {
   shell: 'bash',
   stateDirectory: '/run/ddbg',
   limitMs: 1_800_000,
+  isReachedByStops: true,
 };
 
 test('what happened, how to get in, how to let go', () => {
@@ -44,6 +45,10 @@ test('a pod, podman, an image without a shell, no container at all', () => {
     'get in:      podman exec -it 3f2a3f2a3f2a bash',
   );
   expect(parkBanner({ ...facts, shell: undefined }).join('\n')).toContain('docker cp 3f2a3f2a3f2a:/PATH .');
+  const npx = parkBanner({ ...facts, isReachedByStops: false, ownPid: 20 });
+  expect(npx).toContain(
+    "let it go:   docker exec 3f2a3f2a3f2a bash -c 'kill 20'   (it ends with status 139)",
+  );
   const none = { ...facts.container, evidence: undefined };
   expect(parkBanner({ ...facts, container: none }).join('\n')).toMatch(
     /another terminal[\s\S]*let it go: +kill 1 /,
@@ -60,6 +65,14 @@ test('the hint keeps the words that were given', () => {
   if (fault === undefined) throw new Error('no fault');
   expect(stayAliveHint(fault, ['x'], ['verbose'])).toBe(
     'x was killed by signal SIGSEGV (11); to keep the container next time and look inside: -e DEBUG=verbose,stayalive',
+  );
+});
+
+test('the hint can be pasted, and says the reason of a failed set-up no second time', () => {
+  const failed = judgeOutcome({ kind: 'setup-failed', reason: 'cannot fetch it' }, undefined);
+  if (failed === undefined) throw new Error('no fault');
+  expect(stayAliveHint(failed, ['x'], ['fstree=http://h/a?b=1&c=2#sha256=ab&strip=1'])).toBe(
+    "x was not started; to keep the container next time and look inside: -e 'DEBUG=fstree=http://h/a?b=1&c=2#sha256=ab&strip=1,stayalive'",
   );
 });
 
