@@ -3,7 +3,13 @@
  */
 import { constants } from 'node:os';
 
-export type SignalName = NodeJS.Signals;
+/** Linux's, as Node names them. Spelt out: a consumer of our types need not have Node's. */
+// biome-ignore format: a table
+export type SignalName =
+  | 'SIGHUP' | 'SIGINT' | 'SIGQUIT' | 'SIGILL' | 'SIGTRAP' | 'SIGABRT' | 'SIGIOT' | 'SIGBUS' | 'SIGFPE' | 'SIGKILL'
+  | 'SIGUSR1' | 'SIGSEGV' | 'SIGUSR2' | 'SIGPIPE' | 'SIGALRM' | 'SIGTERM' | 'SIGCHLD' | 'SIGSTKFLT' | 'SIGCONT'
+  | 'SIGSTOP' | 'SIGTSTP' | 'SIGTTIN' | 'SIGTTOU' | 'SIGURG' | 'SIGXCPU' | 'SIGXFSZ' | 'SIGVTALRM' | 'SIGPROF'
+  | 'SIGWINCH' | 'SIGIO' | 'SIGPOLL' | 'SIGPWR' | 'SIGSYS';
 
 export type Outcome =
   /** It ran and exited by itself. */

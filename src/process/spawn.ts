@@ -37,7 +37,7 @@ export function spawnCommand(command: CommandLine): RunningCommand {
         if (child.pid === undefined) resolve(notStarted(file, error));
       });
       child.on('exit', (status, signal) => {
-        if (signal !== null) resolve({ kind: 'killed', signal });
+        if (signal !== null) resolve({ kind: 'killed', signal: signal as SignalName });
         // A death by a real-time signal comes as status 0 without a signal: Node knows no names for those.
         else resolve({ kind: 'exited', status: status ?? 0 });
       });
