@@ -12,7 +12,10 @@ import type { Outcome, SignalName } from './outcome.ts';
  * run them.
  */
 export interface EntryHooks {
-  /** A stop (TERM, INT, QUIT or HUP) has arrived and is about to be passed on to the command. */
+  /**
+   * A stop (TERM, INT, QUIT or HUP) has arrived and is about to be passed on to the command. Not for Ctrl-C on a
+   * terminal: that has reached the command already.
+   */
   readonly beforeStop?: (signal: SignalName) => void | Promise<void>;
   /** The command has ended after a stop. */
   readonly afterStop?: (outcome: Outcome) => void | Promise<void>;

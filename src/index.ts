@@ -7,6 +7,8 @@ export type { ErrorCode } from './errors.ts';
 export { EntryError } from './errors.ts';
 export type { Fault } from './fault.ts';
 export type { EntryHooks } from './hooks.ts';
+export type { Log } from './log.ts';
+export { createLog } from './log.ts';
 export type { Outcome, SignalName } from './outcome.ts';
 export type { ApplyOverlayOptions } from './overlay/apply.ts';
 export { applyOverlay } from './overlay/apply.ts';

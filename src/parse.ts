@@ -34,6 +34,8 @@ export interface Directives {
   readonly stayAlive: StayAlive | undefined;
   /** Applied in this order. */
   readonly fstree: readonly FstreeSource[];
+  /** The variable that was read. */
+  readonly setting: 'DEBUG' | 'DDBG';
   /** DEBUG as the command gets it; undefined: it gets none. DDBG it never gets. */
   readonly debugForCommand: string | undefined;
   /** Sentences about words that are nearly ours. */
@@ -66,7 +68,7 @@ export function isOn(directives: Directives): boolean {
  */
 export function parseDebug(variables: DebugVariables): Directives {
   const strict = variables.DDBG !== undefined;
-  const setting = strict ? 'DDBG' : 'DEBUG';
+  const setting: Directives['setting'] = strict ? 'DDBG' : 'DEBUG';
   const text = variables.DDBG ?? variables.DEBUG ?? '';
 
   let verbose = false;
@@ -95,7 +97,7 @@ export function parseDebug(variables: DebugVariables): Directives {
     }
   }
 
-  const parsed = { verbose, stayAlive, fstree, hints: hints.slice(0, MOST_HINTS) };
+  const parsed = { verbose, stayAlive, fstree, setting, hints: hints.slice(0, MOST_HINTS) };
   // Nothing of ours in DEBUG, or DDBG spoke instead: not a byte of DEBUG changes, white space included.
   if (strict || !isOn({ ...parsed, debugForCommand: undefined }))
     return { ...parsed, debugForCommand: variables.DEBUG };

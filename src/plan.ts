@@ -20,6 +20,8 @@ export interface Plan {
   readonly verbose: boolean;
   readonly stayAlive: StayAlive | undefined;
   readonly fstree: readonly FstreeSource[];
+  /** The variable that the words stood in. */
+  readonly setting: Directives['setting'];
   /** The directory that archives are laid over; undefined: `/`, and only where that is a container's. */
   readonly root: string | undefined;
   /** The state directory; undefined: the first of the usual places that can be had. */
@@ -93,6 +95,7 @@ export function makePlan(directives: Directives, input: PlanInput): Plan {
     verbose: directives.verbose,
     stayAlive: directives.stayAlive,
     fstree: directives.fstree,
+    setting: directives.setting,
     root: absolutePath('root', flags.root),
     stateDir: absolutePath('state-dir', flags['state-dir']),
     stallMs: duration('stall-timeout', flags['stall-timeout']),

@@ -10,8 +10,8 @@ const SECRET_NAME =
 /** Directories and a socket's path, which only sound like secrets. */
 const NOT_SECRET_NAME = /^(OLD)?PWD$|^SSH_AUTH_SOCK$/;
 
-/** Query parameters that are a credential, or sign a URL: whoever has them can fetch the file. */
-const SECRET_PARAMETER = /token|secret|sig|key|password|credential|auth|policy|expires|^se$|^st$|^sp$|^sv$/i;
+/** Parameters that sign a URL, beside those whose name is secret anyway: whoever has them can fetch the file. */
+const SIGNS_URL = /sig|policy|expires|^s[evpt]$/i;
 
 export function isSecretName(name: string): boolean {
   return SECRET_NAME.test(name) && !NOT_SECRET_NAME.test(name);
@@ -25,9 +25,9 @@ export function maskUrls(text: string): string {
   if (!text.includes('://')) return text;
   // Linear on purpose: 100 kB of DEBUG may pass through here.
   return text
-    .replace(/(\b[a-z][a-z0-9+.-]{0,30}:\/\/)[^\s/?#'"]*@/gi, `$1${MASK}@`)
-    .replace(/([?&;])([^=&;#\s'"]{1,200})=([^&;#\s'"]*)/g, (whole, mark: string, name: string) =>
-      SECRET_PARAMETER.test(name) ? `${mark}${name}=${MASK}` : whole,
+    .replace(/(\b[a-z][a-z0-9+.-]{0,30}:\/\/)[^\s/?#]*@/gi, `$1${MASK}@`)
+    .replace(/([?&;#])([^=&;#\s]{1,200})=([^&;#\s]*)/g, (whole, mark: string, name: string) =>
+      isSecretName(name) || SIGNS_URL.test(name) ? `${mark}${name}=${MASK}` : whole,
     );
 }
 

@@ -113,17 +113,18 @@ function endedEarly(outcome: Outcome, stop: SignalName | undefined): Run {
 export async function runCommand(desk: Desk): Promise<Run> {
   const { plan, log, signals, hooks, state } = desk;
   const command = plan.verbose ? explain(desk) : plan.command;
-  const shown = showCommand(command.argv, makeMask(command.environment));
-  log.detail(`starting: ${shown}`); // not afterwards: it would land in the middle of the command's first line
+  log.detail(`starting: ${shown(command)}`); // not afterwards: it would land in the middle of the command's first line
   return superviseCommand(command, signals, {
     onStart: (pid) => {
-      if (state !== undefined) keepEnvironment(state, command, log); // the command need not wait for it
+      if (state !== undefined) keepEnvironment(state, plan.command, log); // the command need not wait for it
       recordState(desk, 'running', pid);
     },
     onSignal: (signal, isStop) => {
       log.detail(`passing on ${signal}${isStop ? ', a stop' : ''}`, { signal });
       return isStop ? callHook(hooks, 'beforeStop', signal, log) : undefined;
     },
+    onTerminalSignal: (signal) =>
+      log.detail(`${signal} comes from the terminal, which has sent it to the command too`),
   });
 }
 
@@ -135,7 +136,7 @@ function explain({ plan, log, undo }: Desk): CommandLine {
   const lines = describeSurroundings({
     command,
     resolution,
-    cwd: process.cwd(),
+    cwd: workingDirectory(),
     uid: process.getuid?.() ?? 0,
     gid: process.getgid?.() ?? 0,
     groups: process.getgroups?.() ?? [],
@@ -165,16 +166,18 @@ export async function sayEnd(desk: Desk, run: Run, fault: Fault | undefined): Pr
   const ran = run.pid === undefined ? '' : ` after ${showDuration(run.durationMs)}`;
   log.detail(`the command ${summarise(run.outcome)}${ran}`, { status: statusOf(run.outcome) });
   recordState(desk, 'ended', run.pid);
-  if (run.stop !== undefined) await callHook(hooks, 'afterStop', run.outcome, log);
+  if (run.stop !== undefined && run.pid !== undefined) await callHook(hooks, 'afterStop', run.outcome, log);
   if (fault === undefined) return;
   recordFault(desk, run, fault);
+  if (plan.stayAlive !== undefined) return; // it is held, and the hooks are called there
   await callHook(hooks, 'onFault', fault, log);
-  if (plan.stayAlive !== undefined) return;
+  const foreign = plan.setting === 'DEBUG' ? plan.command.environment.DEBUG : undefined;
   const words = [
+    ...(foreign === undefined ? [] : [foreign]),
     ...(plan.verbose ? ['verbose'] : []),
     ...plan.fstree.map((source) => `fstree=${maskUrls(formatFstree(source))}`),
   ];
-  log.say(stayAliveHint(fault, plan.command.argv, words));
+  log.say(stayAliveHint(fault, shown(plan.command), plan.setting, words));
 }
 
 /** Whether the container stays: on a fault, or after anything but a stop where `always` was asked for. */
@@ -187,14 +190,15 @@ export function isHeld({ plan }: Desk, run: Run, fault: Fault | undefined): bool
 export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefined): Promise<void> {
   const { plan, log, signals, hooks, state, container } = desk;
   const limitMs = plan.stayAlive?.limitMs;
-  const parked = park(signals, limitMs); // listens first: a stop that comes now must not wait for the banner
-  await callHook(hooks, 'beforePark', fault, log);
+  const parked = park(signals, limitMs); // listens first: a stop that comes now must not wait for a hook
+  if (fault !== undefined) await Promise.race([parked, callHook(hooks, 'onFault', fault, log)]);
+  await Promise.race([parked, callHook(hooks, 'beforePark', fault, log)]);
   recordState(desk, 'parked', run.pid);
   if (run.pid === undefined && state !== undefined) keepEnvironment(state, plan.command, log); // what it would have had
   const shell = ['bash', 'zsh', 'ash', 'sh'].find((name) => which(name, plan.command.environment.PATH));
   const banner = parkBanner({
     fault,
-    argv: plan.command.argv,
+    command: shown(plan.command),
     commandPid: run.pid,
     durationMs: run.durationMs,
     container,
@@ -214,9 +218,21 @@ export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefin
 /** Off, where Node cannot replace itself by the command: as its parent, and otherwise out of the way. */
 export async function runAsChild({ plan, log, signals }: Context): Promise<Outcome> {
   const { outcome } = await superviseCommand(plan.command, signals);
-  if (outcome.kind === 'not-started')
-    log.warn(`cannot start ${showCommand(plan.command.argv)}: ${outcome.reason}`);
+  if (outcome.kind === 'not-started') log.warn(`cannot start ${shown(plan.command)}: ${outcome.reason}`);
   return outcome;
+}
+
+function shown(command: CommandLine): string {
+  return showCommand(command.argv, makeMask(command.environment));
+}
+
+/** The directory may be gone while we are in it. */
+function workingDirectory(): string {
+  try {
+    return process.cwd();
+  } catch (error) {
+    return `(${reasonOf(error)})`;
+  }
 }
 
 /** An error of ours in a line, the way out in the next. */
@@ -244,7 +260,7 @@ function recordState({ state, plan, startedAt, log }: Desk, phase: Phase, comman
     phase,
     pids: { entry: process.pid, command: commandPid ?? null },
     argv: maskArguments(plan.command.argv, makeMask(plan.command.environment)),
-    cwd: process.cwd(),
+    cwd: workingDirectory(),
     uid: process.getuid?.() ?? null,
     startedAt: startedAt.toISOString(),
     plan: {

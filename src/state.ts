@@ -1,7 +1,7 @@
 /**
  * Our own files: the state directory (0700, files 0600, written whole then renamed).
  */
-import { chmodSync, lstatSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { EntryError, reasonOf } from './errors.ts';
 
@@ -32,7 +32,7 @@ export function openState(directory?: string): State {
     refusals.push(`${place}: ${refusal}`);
   }
   throw new EntryError('DDBG_STATE', `cannot keep state: ${refusals.join('; ')}`, {
-    hint: 'name a writable place of your own: ddbg-entry --state-dir=DIR -- COMMAND',
+    hint: 'name a place that is not there yet, or a directory of mode 0700: ddbg-entry --state-dir=DIR -- COMMAND',
   });
 }
 
@@ -46,8 +46,10 @@ function claim(place: string, uid: number): string | undefined {
       const stats = lstatSync(place);
       if (!stats.isDirectory()) return 'is there already and is no directory';
       if (stats.uid !== uid) return `belongs to uid ${stats.uid}, we are ${uid}`;
+      // Somebody's directory is not ours to close: --state-dir=/tmp must not take /tmp from everybody else.
+      if ((stats.mode & 0o077) !== 0)
+        return `is open to others (mode ${(stats.mode & 0o7777).toString(8)}, not 700)`;
     }
-    chmodSync(place, 0o700); // an umask can only have taken bits away, an older directory may have more
     writeWhole(place, '.probe', '');
     rmSync(join(place, '.probe'));
     return undefined;
@@ -86,7 +88,6 @@ export function writePublicFile(name: string, content: string): { path: string; 
     try {
       writeFileSync(path, content, { mode: 0o644, flag: 'wx' });
       chmodSync(path, 0o644); // whatever the umask
-      statSync(path);
       return { path, remove: () => rmSync(path, { force: true }) };
     } catch (error) {
       refusals.push(reasonOf(error));

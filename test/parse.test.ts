@@ -6,6 +6,7 @@ import { formatFstree, isOn, parseDebug, parseDuration, parseFstree } from '../s
 const HEX = 'a'.repeat(64);
 const source = (location: string, sha256?: string, strip?: number) => ({ location, sha256, strip });
 const off = { verbose: false, stayAlive: undefined, fstree: [] };
+const byDebug = { ...off, setting: 'DEBUG' };
 const held = (limitMs?: number, on = 'fault') => ({ on, limitMs });
 
 function failure(variables: Parameters<typeof parseDebug>[0]): EntryError {
@@ -73,7 +74,7 @@ describe('what is left for the command', () => {
   });
 
   test('without DEBUG there is none afterwards', () => {
-    expect(parseDebug({})).toEqual({ ...off, debugForCommand: undefined, hints: [] });
+    expect(parseDebug({})).toEqual({ ...byDebug, debugForCommand: undefined, hints: [] });
   });
 
   test('DDBG leaves DEBUG untouched, whatever it holds', () => {
@@ -98,13 +99,13 @@ describe('words that are nearly ours', () => {
     ['fstre=http://h/a', "DEBUG has 'fstre=http://h/a': did you mean 'fstree'?"],
   ])('DEBUG=%s gets a line and changes nothing', (text, hint) => {
     const directives = parseDebug({ DEBUG: text });
-    expect(directives).toEqual({ ...off, debugForCommand: text, hints: [hint] });
+    expect(directives).toEqual({ ...byDebug, debugForCommand: text, hints: [hint] });
   });
 
   test.each(['tree', 'free', 'verb', 'stay', 'alive', 'express', 'verbose:*', 'app:verbose'])(
     'DEBUG=%s is somebody else’s',
     (text) => {
-      expect(parseDebug({ DEBUG: text })).toEqual({ ...off, debugForCommand: text, hints: [] });
+      expect(parseDebug({ DEBUG: text })).toEqual({ ...byDebug, debugForCommand: text, hints: [] });
     },
   );
 

@@ -80,6 +80,7 @@ describe('the plan', () => {
       verbose: true,
       stayAlive: undefined,
       fstree: [],
+      setting: 'DEBUG',
       root: '/r',
       stateDir: undefined,
       stallMs: 5_000,

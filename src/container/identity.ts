@@ -2,7 +2,7 @@
  * Which container this is, if any: for the lines that a person pastes, and for the rule that nothing is ever laid over
  * a `/` that is no container's.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, readlinkSync } from 'node:fs';
 import { hostname } from 'node:os';
 
 export interface Container {
@@ -21,6 +21,8 @@ export interface Clues {
   readonly hostname: string;
   readonly dockerenv: boolean;
   readonly containerenv: boolean;
+  /** Whether our processes are not the machine's: /proc/self/ns/pid is not the first PID namespace. */
+  readonly ownPidNamespace: boolean;
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Kubernetes mounts it into every pod by default. */
   readonly namespace: string | undefined;
@@ -33,15 +35,21 @@ export function readClues(environment: Clues['environment'] = process.env): Clue
     hostname: hostname(),
     dockerenv: existsSync('/.dockerenv'),
     containerenv: existsSync('/run/.containerenv'),
+    ownPidNamespace: ![FIRST_PID_NAMESPACE, undefined].includes(readLink('/proc/self/ns/pid')),
     environment,
     namespace: readOr('/var/run/secrets/kubernetes.io/serviceaccount/namespace', '').trim() || undefined,
   };
 }
 
+/** The kernel gives it this number at boot (PROC_PID_INIT_INO). */
+const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
+
 /** Pure. */
 export function identifyContainer(clues: Clues): Container {
   const id = findId(clues);
-  const isPod = clues.environment.KUBERNETES_SERVICE_HOST !== undefined || /kubepods/.test(clues.cgroup);
+  const isPod =
+    /kubepods/.test(clues.cgroup) ||
+    (clues.environment.KUBERNETES_SERVICE_HOST !== undefined && clues.ownPidNamespace);
   const isPodman = clues.containerenv || /libpod/.test(clues.cgroup);
   const engine = isPod ? 'kubernetes' : isPodman ? 'podman' : clues.dockerenv ? 'docker' : 'unknown';
   return {
@@ -57,7 +65,10 @@ function findEvidence(clues: Clues, isPod: boolean): string | undefined {
   if (clues.dockerenv) return '/.dockerenv';
   if (clues.containerenv) return '/run/.containerenv';
   if (isPod) return 'Kubernetes';
-  if (/docker|libpod|containerd|lxc|crio/.test(clues.cgroup)) return 'the cgroup';
+  if (/(?:docker|libpod|containerd|crio)[-/:][0-9a-f]{64}|\/lxc[./]/.test(clues.cgroup)) return 'the cgroup';
+  // A laptop can have these too (an image-based system, a variable somebody exported), but not beside them processes
+  // of its own.
+  if (!clues.ownPidNamespace) return undefined;
   if (/^\S+ \S+ \S+ \S+ \/ .* - overlay /m.test(clues.mountinfo)) return 'an overlay as root file system';
   if (clues.environment.container !== undefined) return 'the variable container';
   return undefined;
@@ -77,6 +88,14 @@ function findId(clues: Clues): string | undefined {
     )?.[1];
   const fromHostname = /^[0-9a-f]{12}$/.test(clues.hostname) ? clues.hostname : undefined;
   return (inCgroup ?? inMounts)?.slice(0, 12) ?? fromHostname;
+}
+
+function readLink(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
 }
 
 function readOr(file: string, otherwise: string): string {

@@ -21,7 +21,7 @@ export interface ApplyOverlayOptions {
   readonly log?: Log | undefined;
   /** Aborting it ends the work at once, with DDBG_ABORTED and the root unchanged. Default: it cannot be aborted. */
   readonly signal?: AbortSignal | undefined;
-  /** Milliseconds, bytes and counts; Infinity switches one off. Defaults: 30 s without a byte, 10 min in all, 4 GiB to download, 16 GiB unpacked, 8 GiB a file, 500,000 entries. */
+  /** Milliseconds, bytes and counts; Infinity switches one off. Defaults: 30 s without a byte, 10 min in all, 4 GiB to download, 16 GiB unpacked, 8 GiB a file, 200,000 entries. */
   readonly limits?: GivenLimits | undefined;
 }
 

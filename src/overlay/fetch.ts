@@ -44,7 +44,7 @@ const FIRST_RETRY_AFTER_MS = 500;
 export async function fetchHttp(location: string, store: Store, context: FetchContext): Promise<void> {
   const { limits, log, subject, signal } = context;
   const total = new AbortController();
-  const totalTimer = setTimeout(() => total.abort(tookTooLong(context)), limits.totalMs);
+  const totalTimer = setTimeout(() => total.abort(tookTooLong(context)), timerMs(limits.totalMs));
   const ask = (): void => total.abort(stopped(subject));
   if (signal?.aborted) ask();
   signal?.addEventListener('abort', ask, { once: true });
@@ -69,6 +69,11 @@ export async function fetchHttp(location: string, store: Store, context: FetchCo
     signal?.removeEventListener('abort', ask);
     connections.close();
   }
+}
+
+/** Node takes a delay of more than 24 days, Infinity included, for 1 ms. */
+function timerMs(limitMs: number): number {
+  return Math.min(limitMs, 2 ** 31 - 1);
 }
 
 interface Connections {
@@ -124,7 +129,7 @@ async function tryOnce(
 ): Promise<Error | undefined> {
   const stall = new AbortController();
   const stallText = `no byte for ${durationText(context.limits.stallMs)} (--stall-timeout)`;
-  const stallTimer = setTimeout(() => stall.abort(new Passing(stallText)), context.limits.stallMs);
+  const stallTimer = setTimeout(() => stall.abort(new Passing(stallText)), timerMs(context.limits.stallMs));
   try {
     const either = AbortSignal.any([stop, stall.signal]);
     const response = await follow(location, connections, either, stallTimer, context);

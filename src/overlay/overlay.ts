@@ -90,9 +90,9 @@ export async function applyOverlays(
   } finally {
     for (const path of downloads) rmSync(path, { force: true });
   }
-  keepOriginals(done, job);
+  const backup = keepOriginals(done, job);
   for (const report of reports) logReport(report, job.log);
-  return { sources: reports };
+  return { sources: reports, backup };
 }
 
 function openJob(options: OverlayOptions): Job {
@@ -179,8 +179,12 @@ function verify(source: FstreeSource, stored: Stored, subject: Subject): void {
 function recogniseFile(stored: Stored, subject: Subject): Format {
   const head = Buffer.alloc(HEAD_BYTES);
   const fd = openSync(stored.path, 'r');
-  const length = readSync(fd, head, 0, HEAD_BYTES, 0);
-  closeSync(fd);
+  let length = 0;
+  try {
+    length = readSync(fd, head, 0, HEAD_BYTES, 0);
+  } finally {
+    closeSync(fd);
+  }
   const found = recognise(head.subarray(0, length));
   if ('format' in found) return found.format;
   const size = stored.bytes === 0 ? '' : ` of ${bytesText(stored.bytes)}`;
@@ -271,11 +275,14 @@ function takeBack(done: readonly { committed: Committed; staged: Staged }[], job
   return lost;
 }
 
-function keepOriginals(done: readonly { committed: Committed }[], job: Job): void {
-  const lost = done.flatMap(({ committed }, index) => committed.keep(`${job.workDir}/backup/${index + 1}`));
+/** In a folder of their own: a second run of the same container finds the first one's patch, not the originals. */
+function keepOriginals(done: readonly { committed: Committed }[], job: Job): string {
+  const backup = `${job.workDir}/backup/${new Date().toISOString().replace(/[:.]/g, '-')}`;
+  const lost = done.flatMap(({ committed }, index) => committed.keep(`${backup}/${index + 1}`));
   job.times.restore();
   if (lost.length > 0)
     job.log.warn(`cannot keep the originals of ${countText(lost.length, 'replaced file')}: ${lost[0]}`);
+  return backup;
 }
 
 function asEntryError(error: unknown, sources: readonly FstreeSource[]): EntryError {

@@ -9,6 +9,8 @@ import { bytesText, countText, modeText } from './units.ts';
 export interface OverlayReport {
   /** One for each fstree, in the order they were applied. */
   readonly sources: readonly SourceReport[];
+  /** Where the replaced originals are kept, by number of the source and path. Not there when nothing was replaced. */
+  readonly backup: string;
 }
 
 export interface SourceReport {

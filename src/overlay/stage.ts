@@ -184,6 +184,7 @@ function createFile(
     end() {
       if (size !== entry.size) throw changed(subject);
       attempt(subject, shown, () => {
+        keepOwner(placement, fd); // before the mode: chown takes setuid away
         fs.fchmodSync(fd, mode); // not open(2)'s mode: that goes through the umask
         setTimes(entry.mtimeMs, (time) => fs.futimesSync(fd, time, time));
         close();
@@ -191,6 +192,13 @@ function createFile(
       written.set(target, { sha256: hash.digest('hex'), sha256Before, size, mode });
     },
   };
+}
+
+/** A service that runs as its own user must still be able to read a file that was its own. New files are ours. */
+function keepOwner(placement: Placement, fd: number): void {
+  if (placement.before !== 'file' || process.geteuid?.() !== 0) return;
+  const { uid, gid } = fs.lstatSync(placement.target);
+  fs.fchownSync(fd, uid, gid);
 }
 
 /** setuid, setgid and sticky never come from an archive. */

@@ -20,13 +20,14 @@ const IGNORED_BY_NODE = ['SIGPIPE', 'SIGXFSZ'] as const;
  * Replaces this process by the command: same pid, same descriptors. Returns only when it cannot, with nothing changed;
  * then the caller starts the command as a child.
  *
- * Looks before it leaps: on Node 22 and 24 a failing execve aborts the process with 134 and cannot be caught.
+ * Looks before it leaps: on Node 22 and 24 a failing execve aborts the process with 134 and cannot be caught. What no
+ * look shows is left: a file that somebody has open for writing (ETXTBSY).
  */
 export function becomeCommand(command: CommandLine): void {
   const execve = (process as unknown as { execve?: Execve }).execve;
   if (execve === undefined) return;
   const resolution = resolveCommand(command.argv[0] ?? '', command.environment);
-  if (!resolution.ok || resolution.isPlainText || !fitsIntoExecve(command)) return;
+  if (!resolution.ok || !resolution.isCertain || !fitsIntoExecve(command)) return;
   for (const signal of IGNORED_BY_NODE) {
     const listener = (): void => {};
     process.on(signal, listener);

@@ -18,6 +18,8 @@ export interface Executable {
   readonly interpreter: readonly string[] | undefined;
   /** Neither an ELF file nor a `#!` script: execvp(3) hands it to /bin/sh. */
   readonly isPlainText: boolean;
+  /** False where only the kernel can tell: plain text, an interpreter that is, an unreadable file, another word size. */
+  readonly isCertain: boolean;
 }
 
 export interface NotExecutable {
@@ -98,11 +100,11 @@ function inspect(path: string, shownAs: string, depth: number): Resolution {
     head = readHead(path);
   } catch {
     // Executable but not readable (mode 0111): the kernel can run it, we cannot look into it.
-    return { ok: true, path, interpreter: undefined, isPlainText: false };
+    return { ok: true, path, interpreter: undefined, isPlainText: false, isCertain: false };
   }
   if (head.subarray(0, 4).equals(Buffer.from('\u007fELF', 'latin1'))) return inspectElf(path, head);
   const interpreter = readShebang(head);
-  if (interpreter === undefined) return { ok: true, path, interpreter, isPlainText: true };
+  if (interpreter === undefined) return { ok: true, path, interpreter, isPlainText: true, isCertain: false };
   const [program = ''] = interpreter;
   if (program.endsWith('\r') || interpreter.at(-1)?.endsWith('\r')) {
     return notFound(`${path} has Windows line ends: its first line asks for '${interpreter.join(' ')}'`);
@@ -112,7 +114,7 @@ function inspect(path: string, shownAs: string, depth: number): Resolution {
     return { ...access, reason: `${path} needs ${program} (its first line), but ${access.reason}` };
   }
   const next = inspect(program, program, depth + 1);
-  return next.ok ? { ok: true, path, interpreter, isPlainText: false } : next;
+  return next.ok ? { ok: true, path, interpreter, isPlainText: false, isCertain: next.isCertain } : next;
 }
 
 function inspectElf(path: string, head: Buffer): Resolution {
@@ -125,6 +127,7 @@ function inspectElf(path: string, head: Buffer): Resolution {
   }
   const loader = littleEndian ? readElfLoader(path) : undefined;
   if (loader !== undefined) {
+    if (loader === '') return notExecutable(`${path} is damaged: it names no loader`);
     const access = checkAccess(loader, loader);
     if (!('path' in access)) {
       return notFound(
@@ -132,7 +135,8 @@ function inspectElf(path: string, head: Buffer): Resolution {
       );
     }
   }
-  return { ok: true, path, interpreter: undefined, isPlainText: false };
+  const isCertain = machine === runnable?.[0];
+  return { ok: true, path, interpreter: undefined, isPlainText: false, isCertain };
 }
 
 /** PT_INTERP of a little-endian ELF file: the dynamic loader it names; undefined for a static one. */

@@ -39,7 +39,7 @@ export function transition(state: RunState, event: RunEvent): RunState {
 /** How a run went. */
 export interface Run {
   readonly outcome: Outcome;
-  /** The stop that was asked for, if any: passed on by us, or Ctrl-C on a terminal when the command ended of it. */
+  /** The stop that was asked for, if any: passed on by us, or Ctrl-C on a terminal when the command ended of it or soon after. */
   readonly stop: SignalName | undefined;
   readonly pid: number | undefined;
   /** From start to end; 0 when it was never started. */
@@ -51,6 +51,8 @@ export interface Watchers {
   readonly onStart?: (pid: number) => void;
   /** A signal is about to be passed on. What it returns is waited for before the first stop is passed on. */
   readonly onSignal?: (signal: SignalName, isStop: boolean) => void | Promise<void>;
+  /** A signal is taken for the terminal's, which the command has got as well: it is not passed on. */
+  readonly onTerminalSignal?: (signal: SignalName) => void;
 }
 
 /** Runs the command to its end. Never rejects for anything that the command does. */
@@ -61,11 +63,18 @@ export async function superviseCommand(
 ): Promise<Run> {
   let state: RunState = 'waiting';
   let stop: SignalName | undefined;
+  let terminalStop: TerminalStop | undefined;
   let running: RunningCommand | undefined;
 
   const pass = async (signal: SignalName): Promise<void> => {
     const isStop = STOPS.includes(signal);
-    if (running?.pid !== undefined && isFromSharedTerminal(signal, running.pid)) {
+    if (running === undefined) {
+      if (isStop) stop ??= signal; // nothing else has anybody to go to
+      return;
+    }
+    if (running.pid !== undefined && isFromSharedTerminal(signal, running.pid)) {
+      if (isStop) terminalStop = { signal, at: performance.now() };
+      watchers.onTerminalSignal?.(signal);
       // Ctrl-Z stops the whole job, as without us; `fg` continues it. Not without a terminal: a command that ignores
       // the signal (every one in an orphaned process group does) would go on with nobody to pass it a stop.
       if (signal === 'SIGTSTP') process.kill(process.pid, 'SIGSTOP');
@@ -78,11 +87,14 @@ export async function superviseCommand(
     }
     const told = watchers.onSignal?.(signal, isStop);
     if (isFirstStop) await told;
-    running?.send(signal);
+    running.send(signal);
   };
 
   signals.handTo((signal) => void pass(signal));
-  await setImmediate(); // hear what the kernel has already noted, before there is a command that it did not reach
+  // Hear what the kernel has already noted, before there is a command that it did not reach. Twice: the first may still
+  // belong to the turn of the event loop that we were called in.
+  await setImmediate();
+  await setImmediate();
   if (stop !== undefined) {
     // It was asked for before there was anything to stop.
     return {
@@ -112,7 +124,7 @@ export async function superviseCommand(
     watchers.onStart?.(pid);
   }
   const outcome = await running.ended;
-  stop ??= endedByTerminal(outcome);
+  stop ??= endedByTerminal(outcome, terminalStop);
   signals.handTo(undefined); // a stop from here on is meant for whoever comes next: the park
   state = transition(state, 'end');
   return {
@@ -123,11 +135,21 @@ export async function superviseCommand(
   };
 }
 
+interface TerminalStop {
+  readonly signal: SignalName;
+  /** Milliseconds, performance.now(). */
+  readonly at: number;
+}
+
+/** As long as `docker stop` gives a command to end. */
+const TERMINAL_STOP_LASTS_MS = 10_000;
+
 /**
- * Ctrl-C or Ctrl-\ on a terminal that we share. Read off the outcome and not off the signal: that may reach us
- * after the command's end, and may have been meant for something else (Ctrl-C at the prompt of a shell that goes on).
+ * Ctrl-C or Ctrl-\ on a terminal that we share: a stop when the command ends of it, or soon after it. Not for ever, for
+ * it may have been meant for something else (to give up a query). The signal itself may reach us after the end.
  */
-function endedByTerminal(outcome: Outcome): SignalName | undefined {
+function endedByTerminal(outcome: Outcome, seen: TerminalStop | undefined): SignalName | undefined {
+  if (seen !== undefined && performance.now() - seen.at < TERMINAL_STOP_LASTS_MS) return seen.signal;
   const ours = readGroups('self');
   if (ours === undefined || ours.foreground !== ours.group) return undefined;
   return (['SIGINT', 'SIGQUIT'] as const).find((signal) => statusOf(outcome) === 128 + signalNumber(signal));

@@ -32,8 +32,6 @@ export interface Trace {
   readonly argv: readonly string[];
   /** Variables to add to the command's environment. BASH_ENV is added to every trace, for the nested scripts. */
   readonly environment: Readonly<Record<string, string>>;
-  /** False where this bash reads no BASH_ENV (posix mode, `-p`, called `sh`): then it got `-x`. */
-  readonly byBashEnv: boolean;
 }
 
 /** Debian's dash knows no LINENO, and `set -u` must not fail in the prompt. */
@@ -72,17 +70,17 @@ function findShell(interpreter: readonly string[], environment: Environment): Fo
   const [program = '', argument] = interpreter;
   const name = basename(program);
   if (name === 'busybox' || name === 'env') {
-    const isSplit = argument !== undefined && /^(-\w*S|--split-string[= ]?)/.test(argument);
+    const isSplit = argument !== undefined && /^(-S|--split-string[= ]?)/.test(argument);
     if (isSplit && /["'\\$#]/.test(argument)) return undefined; // env's own quoting: not worth a second parser
     const words = isSplit
       ? argument
-          .replace(/^(-\w*S|--split-string[= ]?)/, '')
+          .replace(/^(-S|--split-string[= ]?)/, '')
           .trim()
           .split(/[ \t]+/)
       : [argument ?? ''];
     const at = words.findIndex((word) => !word.startsWith('-') && !/^\w+=/.test(word));
     const word = words[at];
-    if (word === undefined) return undefined;
+    if (word === undefined || (!isSplit && at > 0)) return undefined;
     const shell = name === 'busybox' ? SHELL_NAMES[word] : shellOf(which(word, environment.PATH) ?? word);
     if (shell === undefined) return undefined;
     const options = words.slice(at + 1);
@@ -171,13 +169,13 @@ function ignoresBashEnv(options: readonly string[]): boolean {
 }
 
 function traceByBashEnv(argv: readonly string[]): Trace {
-  return { shell: 'bash', argv, environment: {}, byBashEnv: true };
+  return { shell: 'bash', argv, environment: {} };
 }
 
 function traceAs(shell: Shell, argv: readonly string[], environment: Environment): Trace {
   const readsPs4 = shell !== 'zsh' && shell !== 'bash'; // zsh's own shows file and line already
   const environmentOfTrace = readsPs4 && environment.PS4 === undefined ? { PS4: PLAIN_PS4 } : {};
-  return { shell, argv, environment: environmentOfTrace, byBashEnv: false };
+  return { shell, argv, environment: environmentOfTrace };
 }
 
 /** The number of the descriptor that the trace goes to. Scripts use 3-9, 10 and 200 for themselves, bash 255. */

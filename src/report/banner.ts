@@ -8,7 +8,8 @@ import { maskArguments } from '../secrets.ts';
 export interface BannerFacts {
   /** Undefined: `stayalive=always` after a success. */
   readonly fault: Fault | undefined;
-  readonly argv: readonly string[];
+  /** Without secrets. */
+  readonly command: string;
   /** Of the command; undefined when it was never started. */
   readonly commandPid: number | undefined;
   readonly durationMs: number;
@@ -30,7 +31,7 @@ export function parkBanner(facts: BannerFacts): readonly string[] {
   const ending = fault?.summary ?? 'ended with status 0';
   return [
     '----------------------------------------------------------------',
-    `${fault === undefined ? 'done' : 'fault'}: ${showCommand(facts.argv)}${ran} ${ending}`,
+    `${fault === undefined ? 'done' : 'fault'}: ${facts.command}${ran} ${ending}`,
     ...(fault?.meaning === undefined ? [] : [`usually means: ${fault.meaning}`]),
     `the container stays${facts.limitMs === undefined ? '' : ` for ${showDuration(facts.limitMs)}`}, everything in it is as it was left`,
     `get in:      ${attachLine(facts)}`,
@@ -40,12 +41,23 @@ export function parkBanner(facts: BannerFacts): readonly string[] {
   ];
 }
 
-/** One line for a fault without stayalive. */
-export function stayAliveHint(fault: Fault, argv: readonly string[], words: readonly string[]): string {
+/**
+ * One line for a fault without stayalive.
+ *
+ * @param command without secrets
+ * @param setting the variable that was read
+ * @param words what stood in it, to be kept
+ */
+export function stayAliveHint(
+  fault: Fault,
+  command: string,
+  setting: string,
+  words: readonly string[],
+): string {
   const { kind } = fault.outcome;
   const ending = kind === 'setup-failed' ? 'was not started' : fault.summary; // its reason stands in the line before
-  const setting = quote(`DEBUG=${[...words, 'stayalive'].join(',')}`);
-  return `${showCommand(argv)} ${ending}; to keep the container next time and look inside: -e ${setting}`;
+  const variable = quote(`${setting}=${[...words, 'stayalive'].join(',')}`);
+  return `${command} ${ending}; to keep the container next time and look inside: -e ${variable}`;
 }
 
 function attachLine({ container, shell }: BannerFacts): string {
@@ -82,8 +94,8 @@ function namespaceFlag(namespace: string | undefined): string {
   return namespace === undefined ? '' : ` -n ${namespace}`;
 }
 
-/** A command line as a person would type it, without secrets, cut where it gets long. */
-export function showCommand(argv: readonly string[], mask?: (text: string) => string): string {
+/** A command line as a person would type it, without secrets (makeMask of its environment), cut where it gets long. */
+export function showCommand(argv: readonly string[], mask: (text: string) => string): string {
   const line = maskArguments(argv, mask).map(quote).join(' ');
   return line.length > 300 ? `${line.slice(0, 300)}...` : line;
 }

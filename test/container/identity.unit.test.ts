@@ -12,6 +12,7 @@ const bare: Clues = {
   hostname: 'laptop',
   dockerenv: false,
   containerenv: false,
+  ownPidNamespace: false,
   environment: {},
   namespace: undefined,
 };
@@ -24,6 +25,16 @@ test('a laptop is no container', () => {
     id: undefined,
     pod: undefined,
   });
+});
+
+test('a laptop with an overlay as root, odd variables or a unit called docker is none either', () => {
+  for (const clue of [
+    { mountinfo: overlayRoot },
+    { environment: { container: 'toolbox', KUBERNETES_SERVICE_HOST: '10.0.0.1' } },
+    { cgroup: '0::/user.slice/app-docker-desktop.service/lxc-tools.scope\n' },
+  ]) {
+    expect(identifyContainer({ ...bare, ...clue }).evidence).toBeUndefined();
+  }
 });
 
 test('docker, cgroup v1: the path names it', () => {
@@ -91,8 +102,12 @@ test('a pod', () => {
 });
 
 test('any other container is still one', () => {
-  expect(identifyContainer({ ...bare, mountinfo: overlayRoot }).evidence).toContain('overlay');
-  expect(identifyContainer({ ...bare, environment: { container: 'lxc' } }).evidence).toContain('container');
+  const inside = { ...bare, ownPidNamespace: true };
+  expect(identifyContainer({ ...inside, mountinfo: overlayRoot }).evidence).toContain('overlay');
+  expect(identifyContainer({ ...inside, environment: { container: 'lxc' } }).evidence).toContain('container');
+  expect(identifyContainer({ ...inside, environment: { KUBERNETES_SERVICE_HOST: 'x' } }).engine).toBe(
+    'kubernetes',
+  );
 });
 
 test('cgroup limits, v2', () => {

@@ -73,14 +73,12 @@ describeWithEngine('a terminal', (images) => {
       expect((await container.logs()).stdout.match(/^(\^C)?got INT\r$/gm)).toHaveLength(1);
     });
 
-    it('stayalive: a Ctrl-C that the command survives is no stop; one in the park lets go', async () => {
+    it('stayalive: a Ctrl-C in the park lets go', async () => {
       const container = await startEntry(image, ['node', '-e', COUNTS_INTERRUPTS], {
         DEBUG: 'stayalive',
         flags: INTERACTIVE,
       });
       const keyboard = await attach(container);
-      keyboard.type('\u0003');
-      await container.waitForLog(/^(\^C)?got INT\r$/m);
       keyboard.type('bye\n');
       await waitForPark(container);
       keyboard.type('\u0003');

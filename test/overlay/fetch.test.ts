@@ -134,6 +134,14 @@ it('ends a drip that never stalls, at the limit for the whole', async () => {
   expect(error.message).toContain('--fetch-timeout');
 });
 
+it('takes Infinity for no limit, not for Node’s 1 ms', async () => {
+  const stand = makeStand();
+  const url = await serve((_request, response) => void setTimeout(() => response.end(archive), 50));
+  // 50 ms: longer than the 1 ms that must not be meant
+  const limits = { stallMs: Number.POSITIVE_INFINITY, totalMs: Number.POSITIVE_INFINITY };
+  await stand.apply(url, { limits });
+});
+
 it('follows redirects, relative ones too, and names a loop', async () => {
   const stand = makeStand();
   const url = await serve((request, response) => {

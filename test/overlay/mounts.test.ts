@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { isKernelType, parseMounts } from '../../src/overlay/mounts.ts';
 import { tarOf } from './archives.ts';
-import { isRoot, makeStand, type Stand, snapshotTree } from './stand.ts';
+import { isRoot, makeStand, originals, type Stand, snapshotTree } from './stand.ts';
 
 const MOUNTINFO = `22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -134,7 +134,7 @@ describe.skipIf(!able)('real mounts', () => {
       action: 'replaced',
       mode: 0o644,
     });
-    expect(fs.readFileSync(join(stand.workDir, 'backup/1/etc/hosts'), 'utf8')).toBe('of the host\n');
+    expect(fs.readFileSync(originals(stand, '/etc/hosts'), 'utf8')).toBe('of the host\n');
     const link = stand.file('3.tar', tarOf({ name: 'etc/hosts', type: '2', link: 'x' }));
     expect((await stand.refused(link, 'DDBG_UNSAFE')).message).toContain('mounted file');
   });
@@ -152,7 +152,7 @@ describe.skipIf(!able)('real mounts', () => {
     );
     await stand.apply([{ location: inRoot, strip: 0 }]);
     expect(stand.read('small/etc/also')).toBe('new');
-    const kept = join(stand.workDir, 'backup/1/small/etc/kept');
+    const kept = originals(stand, '/small/etc/kept');
     expect(fs.readFileSync(kept, 'utf8')).toBe('kept');
     expect(fs.statSync(kept).mode & 0o777).toBe(0o640);
   });

@@ -7,7 +7,7 @@ import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { createLog } from '../../src/log.ts';
 import { type TarPart, tarOf, zipOf } from './archives.ts';
-import { makeStand, type Stand, sha256, snapshotTree } from './stand.ts';
+import { isRoot, makeStand, originals, type Stand, sha256, snapshotTree } from './stand.ts';
 
 afterEach(() => void process.umask(0o022));
 
@@ -15,6 +15,27 @@ const applyTar = (stand: Stand, ...parts: TarPart[]) =>
   stand.apply(stand.file('p.tgz', gzipSync(tarOf(...parts))));
 
 describe('existing things', () => {
+  it.skipIf(!isRoot)('keeps the owner of a file that it replaces; what is new is ours', async () => {
+    const stand = makeStand();
+    fs.chownSync(join(stand.root, 'etc/app.conf'), 999, 998);
+    await applyTar(
+      stand,
+      { name: 'etc/app.conf', content: 'new', mode: 0o600 },
+      { name: 'etc/new', content: 'x' },
+    );
+    const { uid, gid, mode } = fs.statSync(join(stand.root, 'etc/app.conf'));
+    expect([uid, gid, mode & 0o7777]).toEqual([999, 998, 0o600]);
+    expect(fs.statSync(join(stand.root, 'etc/new')).uid).toBe(process.getuid?.());
+  });
+
+  it('keeps the first originals when it runs again', async () => {
+    const stand = makeStand();
+    const first = await applyTar(stand, { name: 'etc/app.conf', content: 'once' });
+    const second = await applyTar(stand, { name: 'etc/app.conf', content: 'twice' });
+    const kept = [first, second].map(({ backup }) => fs.readFileSync(`${backup}/1/etc/app.conf`, 'utf8'));
+    expect(kept).toEqual(['old conf\n', 'once']);
+  });
+
   it('follows directory symlinks inside the root, and never replaces them', async () => {
     const stand = makeStand();
     const report = await applyTar(
@@ -81,7 +102,7 @@ describe('existing things', () => {
       { name: 'etc/app.conf', content: 'new' },
       { name: 'usr/lib/libx.so.1', type: '2', link: 'liby' },
     );
-    const kept = snapshotTree(join(stand.workDir, 'backup/1'));
+    const kept = snapshotTree(originals(stand, ''));
     expect(kept['etc/app.conf']).toEqual(before['etc/app.conf']);
     expect(kept['usr/lib/libx.so.1']?.content).toBe('libx.so.1.0');
     expect(Object.keys(snapshotTree(stand.root))).toEqual(Object.keys(before)); // nothing temporary is left
@@ -232,8 +253,8 @@ describe('several archives', () => {
       { path: '/opt/v1/x' },
       { action: 'replaced', sha256Before: sha256('first') },
     ]);
-    expect(fs.readFileSync(join(stand.workDir, 'backup/1/etc/app.conf'), 'utf8')).toBe('old conf\n');
-    expect(fs.readFileSync(join(stand.workDir, 'backup/2/etc/app.conf'), 'utf8')).toBe('first');
+    expect(fs.readFileSync(originals(stand, '/etc/app.conf'), 'utf8')).toBe('old conf\n');
+    expect(fs.readFileSync(originals(stand, '../2/etc/app.conf'), 'utf8')).toBe('first');
   });
 
   it('are taken back together, whatever the second one fails by', async () => {

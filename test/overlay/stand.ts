@@ -109,6 +109,13 @@ function* walk(root: string, below = ''): Generator<string> {
   }
 }
 
+/** Where the originals of the one run and its first archive are kept. */
+export function originals(stand: Stand, path: string): string {
+  const [run = '', ...more] = fs.readdirSync(join(stand.workDir, 'backup'));
+  expect(more).toEqual([]);
+  return join(stand.workDir, 'backup', run, '1', path);
+}
+
 export interface Snap {
   type: string;
   mode: string;

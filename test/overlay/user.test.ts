@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { build } from 'esbuild';
 import { describe, expect, it } from 'vitest';
 import { tarOf } from './archives.ts';
-import { isRoot, makeStand, type Stand, snapshotTree } from './stand.ts';
+import { isRoot, makeStand, originals, type Stand, snapshotTree } from './stand.ts';
 
 if (!isRoot) console.warn('SKIPPED: only root can start a process as uid 1000');
 
@@ -102,7 +102,7 @@ describe.skipIf(!isRoot)('uid 1000', () => {
     );
     expect(await applyAsUser(stand, archive)).toEqual({ entries: 3 });
     expect(stand.read('opt/app/of-root')).toBe('new');
-    expect(fs.readFileSync(join(stand.workDir, 'backup/1/opt/app/of-root'), 'utf8')).toBe('old');
+    expect(fs.readFileSync(originals(stand, '/opt/app/of-root'), 'utf8')).toBe('old');
     expect(fs.readdirSync(directory).sort()).toEqual(['closed', 'of-root']);
   });
 });

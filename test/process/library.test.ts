@@ -65,6 +65,14 @@ describe('hooks', () => {
     expect(entry.stderr()).toContain('let go by SIGTERM, ending with status 7');
   });
 
+  test('a stop does not wait for a slow hook once the command has ended', async () => {
+    const slow = `onFault: () => { console.log('asked'); return new Promise(() => {}); }, timeoutMs: 1e8`;
+    const entry = start(withHooks(`['sh', '-c', 'exit 7']`, slow), { DEBUG: 'stayalive' });
+    await entry.waitFor(/asked/);
+    entry.kill('SIGTERM');
+    expect(await entry.status).toBe(7);
+  });
+
   test('one that throws, or hangs, is said and changes nothing', async () => {
     const broken = `onFault: () => { throw new Error('mine') }, beforePark: () => new Promise(() => {}), timeoutMs: 50`;
     const entry = start(withHooks(`['false']`, broken), { DEBUG: 'stayalive' });
@@ -80,6 +88,16 @@ describe('hooks', () => {
     expect(await entry.status).toBe(1);
     expect(entry.stdout()).toBe('');
   });
+});
+
+test('a stop that comes before the start: it is not started, 143', async () => {
+  const body = `
+    process.once('SIGTERM', () => {});
+    const run = ddbg.runEntry({ argv: ['--', 'echo', 'started'] });
+    process.kill(process.pid, 'SIGTERM');
+    console.log(await run);`;
+  const { stdout } = await runEntry([], { program: entrypoint(body), env: { DEBUG: 'stayalive' } });
+  expect(stdout).toBe('143\n');
 });
 
 test('an entrypoint in Node goes on after the command', async () => {

@@ -6,7 +6,7 @@ import { parkBanner, showCommand, showDuration, stayAliveHint } from '../../src/
 const fault = judgeOutcome({ kind: 'killed', signal: 'SIGSEGV' }, undefined);
 const facts: BannerFacts = {
   fault,
-  argv: ['node', 'my server.js', '--token=geheim'],
+  command: "node 'my server.js' '--token=***'",
   commandPid: 12,
   durationMs: 200_000,
   container: { evidence: '/.dockerenv', engine: 'docker', id: '3f2a3f2a3f2a', pod: undefined },
@@ -63,15 +63,15 @@ test('parked after a success', () => {
 
 test('the hint keeps the words that were given', () => {
   if (fault === undefined) throw new Error('no fault');
-  expect(stayAliveHint(fault, ['x'], ['verbose'])).toBe(
-    'x was killed by signal SIGSEGV (11); to keep the container next time and look inside: -e DEBUG=verbose,stayalive',
+  expect(stayAliveHint(fault, 'x', 'DDBG', ['verbose'])).toBe(
+    'x was killed by signal SIGSEGV (11); to keep the container next time and look inside: -e DDBG=verbose,stayalive',
   );
 });
 
 test('the hint can be pasted, and says the reason of a failed set-up no second time', () => {
   const failed = judgeOutcome({ kind: 'setup-failed', reason: 'cannot fetch it' }, undefined);
   if (failed === undefined) throw new Error('no fault');
-  expect(stayAliveHint(failed, ['x'], ['fstree=http://h/a?b=1&c=2#sha256=ab&strip=1'])).toBe(
+  expect(stayAliveHint(failed, 'x', 'DEBUG', ['fstree=http://h/a?b=1&c=2#sha256=ab&strip=1'])).toBe(
     "x was not started; to keep the container next time and look inside: -e 'DEBUG=fstree=http://h/a?b=1&c=2#sha256=ab&strip=1,stayalive'",
   );
 });
@@ -90,6 +90,6 @@ test.each([
 });
 
 test('a command line can be pasted', () => {
-  expect(showCommand(['sh', '-c', "echo 'x' $Y"])).toBe("sh -c 'echo '\\''x'\\'' $Y'");
-  expect(showCommand(['x'.repeat(1_000)])).toHaveLength(303);
+  expect(showCommand(['sh', '-c', "echo 'x' $Y"], String)).toBe("sh -c 'echo '\\''x'\\'' $Y'");
+  expect(showCommand(['x'.repeat(1_000)], String)).toHaveLength(303);
 });
