@@ -99,7 +99,7 @@ test('each outside library is imported by one file', () => {
 
 test('CONTRIBUTING.md draws every file of src, and no other', () => {
   const text = readFileSync(join(src, '../CONTRIBUTING.md'), 'utf8');
-  const tree = text.slice(text.indexOf('    src/\n'), text.indexOf('    test/ '));
+  const tree = text.slice(text.indexOf('    src/\n'), text.indexOf('    test/\n'));
   const drawn: string[] = [];
   let folder = '';
   for (const [, indent = '', name = ''] of tree.matchAll(/^( {6,8})([\w-]+(?:\.\w+|\/))/gm)) {
