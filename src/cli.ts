@@ -55,11 +55,27 @@ function answer(argv: readonly string[]): string | undefined {
   return `${(JSON.parse(manifest) as { version: string }).version}\n`;
 }
 
+/** NODE_OPTIONS=--inspect is meant for the command: Node has opened the port for us, and the command would find it taken. */
+async function leaveInspectorToCommand(): Promise<void> {
+  if (!process.env.NODE_OPTIONS?.includes('--inspect')) return;
+  const { close } = await import('node:inspector');
+  close();
+}
+
+async function main(argv: readonly string[]): Promise<void> {
+  await leaveInspectorToCommand();
+  // exit() and not exitCode: a hook's or a library's forgotten timer must not keep the container.
+  process.exit(await runEntry({ argv }));
+}
+
 const argv = process.argv.slice(2);
 const text = answer(argv);
-if (text !== undefined) {
-  writeSync(1, text);
+if (text === undefined) {
+  void main(argv);
 } else {
-  // exit() and not exitCode: a hook's or a library's forgotten timer must not keep the container.
-  void runEntry({ argv }).then((status) => process.exit(status));
+  try {
+    writeSync(1, text);
+  } catch {
+    // nobody reads it: `ddbg-entry --help | true`
+  }
 }

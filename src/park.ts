@@ -1,6 +1,7 @@
 /**
  * Holding the container after the end of its command, until somebody lets it go.
  */
+import { isatty } from 'node:tty';
 import type { SignalName } from './outcome.ts';
 import type { Signals } from './signals.ts';
 import { STOPS } from './signals.ts';
@@ -11,8 +12,12 @@ export type ParkEnd =
   /** `stayalive=30m` is over. */
   | { readonly kind: 'time-limit' };
 
-/** Waits for TERM, INT, HUP or QUIT, or for the limit (milliseconds; undefined: none). Other signals are dropped. */
+/**
+ * Waits for TERM, INT, HUP or QUIT, or for the limit (milliseconds; undefined: none). WINCH too where there is no
+ * terminal to be resized: it is the STOPSIGNAL of Apache's images. Other signals are dropped.
+ */
 export function park(signals: Signals, limitMs: number | undefined): Promise<ParkEnd> {
+  const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
   const { promise, resolve } = withResolvers<ParkEnd>();
   // Listeners for signals do not keep Node alive, a timer does; without a limit it just fires and is set again.
   const timer =
@@ -20,7 +25,8 @@ export function park(signals: Signals, limitMs: number | undefined): Promise<Par
       ? setInterval(() => {}, 2 ** 31 - 1)
       : setTimeout(() => resolve({ kind: 'time-limit' }), limitMs);
   signals.handTo((signal) => {
-    if (STOPS.includes(signal)) resolve({ kind: 'stopped', signal });
+    if (STOPS.includes(signal) || (signal === 'SIGWINCH' && !hasTerminal))
+      resolve({ kind: 'stopped', signal });
   });
   return promise.finally(() => clearTimeout(timer));
 }

@@ -121,7 +121,10 @@ export function parseFstree(text: string, setting = 'DEBUG'): FstreeSource {
   if (scheme !== undefined && !['http', 'https', 'file'].includes(scheme)) {
     throw bad(setting, word, `the scheme must be http, https or file, not ${scheme}`);
   }
-  if (scheme !== undefined && !URL.canParse(location)) throw bad(setting, word, 'that is no valid URL');
+  // `https:/u:p@h` and white space are URLs to a lenient reader; only one form is read, so that only one must be masked.
+  if (scheme !== undefined && (!/^[a-z]+:\/\/\S*$/i.test(location) || !URL.canParse(location))) {
+    throw bad(setting, word, 'that is no valid URL (scheme://..., special characters as %XX)');
+  }
 
   let sha256: string | undefined;
   let strip: number | undefined;
@@ -221,6 +224,14 @@ function didYouMean(setting: string, word: string, nearest: Word): string {
 
 /** The word of ours that this one misspells, if any. */
 function nearestWord(text: string): Word | undefined {
+  // `verbose stayalive`, `'verbose'`: a comma was meant, or a quote too many.
+  const parts = text
+    .trim()
+    .split(/[\s;'"]+/)
+    .filter((part) => part !== '');
+  if (parts.length > 1 || parts[0] !== text.trim()) {
+    return WORDS.find((word) => parts.some((part) => splitAtFirst(part, '=')[0] === word));
+  }
   const name = splitAtFirst(text.trim(), '=')[0].toLowerCase();
   // `tree` is two letters from `fstree` and somebody's own namespace; with a value behind it, it is a misspelt fstree.
   const tolerance = name.length >= 7 || text.includes('=') ? 2 : 1;
@@ -234,7 +245,8 @@ function splitAtFirst(text: string, mark: string): [string, string | undefined] 
 }
 
 function bad(setting: string, word: string, rule: string, hint: string = WAY_OUT): EntryError {
-  const masked = maskUrls(word); // before it is cut: half a URL no longer shows where its password ends
+  // What is no URL may have its password anywhere before the last @.
+  const masked = maskUrls(word.replace(/^(fstree=[a-z]+:\/*)[\s\S]*@/i, '$1***@')); // before it is cut: half a URL no longer shows where its password ends
   const shown = masked.length > 200 ? `${masked.slice(0, 200)}...` : masked;
   return new EntryError('DDBG_BAD_DIRECTIVE', `cannot read ${setting}: '${shown.trim()}': ${rule}`, { hint });
 }

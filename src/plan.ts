@@ -109,13 +109,11 @@ function commandEnvironment(
   environment: PlanInput['environment'],
   directives: Directives,
 ): Record<string, string> {
-  const result: Record<string, string> = {};
-  for (const [name, value] of Object.entries(environment)) {
-    if (value === undefined || name === 'DDBG') continue;
-    if (name !== 'DEBUG') result[name] = value;
-    else if (directives.debugForCommand !== undefined) result[name] = directives.debugForCommand;
-  }
-  return result;
+  const variables = Object.entries(environment).flatMap(([name, value]): [string, string][] => {
+    const left = name === 'DEBUG' ? directives.debugForCommand : name === 'DDBG' ? undefined : value;
+    return left === undefined ? [] : [[name, left]];
+  });
+  return Object.fromEntries(variables); // not by assignment: a variable can be called __proto__
 }
 
 function isFlag(name: string | undefined): name is Flag {

@@ -6,12 +6,12 @@ const MASK = '***';
 
 /** Names whose value is never shown. */
 const SECRET_NAME =
-  /passw(or)?d|passphrase|(^|[_.-])(pass|pwd|pw)($|[_.-])|secret|token|credential|private|signature|cookie|dsn|auth(?!or)|key/i;
+  /passw(or)?d|passphrase|pass$|(^|[_.-])(pass|pwd|pw)($|[_.-])|secret|token|credential|private|signature|cookie|session|dsn|auth(?!or)|key|connection_?strings?|headers$/i;
 /** Directories and a socket's path, which only sound like secrets. */
 const NOT_SECRET_NAME = /^(OLD)?PWD$|^SSH_AUTH_SOCK$/;
 
 /** Parameters that sign a URL, beside those whose name is secret anyway: whoever has them can fetch the file. */
-const SIGNS_URL = /sig|policy|expires|^s[evpt]$/i;
+const SIGNS_URL = /sig|jwt|policy|expires|^code$|^s[evpt]$/i;
 
 export function isSecretName(name: string): boolean {
   return SECRET_NAME.test(name) && !NOT_SECRET_NAME.test(name);
@@ -31,6 +31,16 @@ export function maskUrls(text: string): string {
     );
 }
 
+/** `Password=x` in a connection string, `"password":"x"` in JSON, `Authorization: Bearer x` in a header. */
+function maskPairs(text: string): string {
+  return text
+    .replace(
+      /((?:passw(?:or)?d|passphrase|pwd|secret|token|(?:api|access|account|private)[-_]?key)["']?\s{0,3}[=:]\s{0,3}["']?)[^\s"'&;,}]+/gi,
+      `$1${MASK}`,
+    )
+    .replace(/\b(Bearer|Basic)\s+[\w.~+/=-]+/gi, `$1 ${MASK}`);
+}
+
 /** Secret values shorter than this are not searched for in other values: `1` or `true` would blank half the output. */
 const SHORTEST_SEARCHED_SECRET = 8;
 
@@ -48,7 +58,7 @@ export function makeMask(
   return (text) => {
     let shown = text;
     for (const value of values) shown = shown.replaceAll(value, MASK);
-    return maskUrls(shown);
+    return maskPairs(maskUrls(shown));
   };
 }
 

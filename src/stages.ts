@@ -56,6 +56,7 @@ export function openDesk(context: Context): Desk {
   let state: State | undefined;
   try {
     if (plan.stayAlive !== undefined) state = openState(plan.stateDir);
+    state?.remove('fault.json'); // of the run before a restart
   } catch (error) {
     sayFailure(log, error); // the container can be held all the same
   }

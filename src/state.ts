@@ -1,7 +1,16 @@
 /**
  * Our own files: the state directory (0700, files 0600, written whole then renamed).
  */
-import { chmodSync, lstatSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { EntryError, reasonOf } from './errors.ts';
 
@@ -9,6 +18,8 @@ export interface State {
   readonly directory: string;
   /** Puts a whole file in place, or throws and leaves the one before. */
   write(name: string, content: string | Uint8Array): void;
+  /** Takes one of them away, if it is there. */
+  remove(name: string): void;
 }
 
 /** With a read-only root only /dev/shm can be written (measured); as another user than root /run cannot. */
@@ -27,9 +38,14 @@ export function openState(directory?: string): State {
   const refusals: string[] = [];
   for (const place of directory === undefined ? usualPlaces(uid) : [directory]) {
     const refusal = claim(place, uid);
-    if (refusal === undefined)
-      return { directory: place, write: (name, content) => writeWhole(place, name, content) };
-    refusals.push(`${place}: ${refusal}`);
+    if (refusal !== undefined) refusals.push(`${place}: ${refusal}`);
+    else {
+      return {
+        directory: place,
+        write: (name, content) => writeWhole(place, name, content),
+        remove: (name) => rmSync(join(place, name), { force: true }),
+      };
+    }
   }
   throw new EntryError('DDBG_STATE', `cannot keep state: ${refusals.join('; ')}`, {
     hint: 'name a place that is not there yet, or a directory of mode 0700: ddbg-entry --state-dir=DIR -- COMMAND',
@@ -50,11 +66,22 @@ function claim(place: string, uid: number): string | undefined {
       if ((stats.mode & 0o077) !== 0)
         return `is open to others (mode ${(stats.mode & 0o7777).toString(8)}, not 700)`;
     }
+    if (isOfAnotherRun(place)) return 'is in use by another ddbg-entry';
     writeWhole(place, '.probe', '');
     rmSync(join(place, '.probe'));
     return undefined;
   } catch (error) {
     return reasonOf(error);
+  }
+}
+
+/** `docker exec C ddbg-entry ...` must not write over the record of the container's own. A restart has the same pid. */
+function isOfAnotherRun(place: string): boolean {
+  try {
+    const { phase, pids } = JSON.parse(readFileSync(join(place, 'state.json'), 'utf8'));
+    return phase !== 'ended' && pids.entry !== process.pid && existsSync(`/proc/${pids.entry}`);
+  } catch {
+    return false; // none there, or not readable as one
   }
 }
 

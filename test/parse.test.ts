@@ -96,6 +96,8 @@ describe('words that are nearly ours', () => {
     ['stayalvie', "DEBUG has 'stayalvie': did you mean 'stayalive'?"],
     ['Verbose', "DEBUG has 'Verbose': did you mean 'verbose'?"],
     ['fsrtee=http://u:pw@h/a', "DEBUG has 'fsrtee=http://***@h/a': did you mean 'fstree'?"],
+    ['verbose stayalive', "DEBUG has 'verbose stayalive': did you mean 'verbose'?"],
+    ["'stayalive'", "DEBUG has ''stayalive'': did you mean 'stayalive'?"],
     ['fstre=http://h/a', "DEBUG has 'fstre=http://h/a': did you mean 'fstree'?"],
   ])('DEBUG=%s gets a line and changes nothing', (text, hint) => {
     const directives = parseDebug({ DEBUG: text });
@@ -132,6 +134,8 @@ describe('bad input names the setting, the value and the rule', () => {
     ['fstree=#strip=1', 'fstree needs the URL or path'],
     ['fstree=ftp://h/a', 'the scheme must be http, https or file, not ftp'],
     ['fstree=http://', 'that is no valid URL'],
+    ['fstree=https:/h/a', 'that is no valid URL'],
+    ['fstree=https://h/a b', 'that is no valid URL'],
     ['fstree=http://h/a#sha256=abc', '#sha256= takes 64 hex digits'],
     ['fstree=http://h/a#strip=-1', '#strip= takes a number'],
     ['fstree=http://h/a#nonsense', "'nonsense' is no option"],
@@ -150,6 +154,17 @@ describe('bad input names the setting, the value and the rule', () => {
     expect(error.message).toBe("cannot read DDBG: 'stayalvie': that is no word of ours");
     expect(error.hint).toContain("did you mean 'stayalive'?");
     expect(failure({ DDBG: 'express:*' }).hint).not.toContain('did you mean');
+  });
+
+  test.each([
+    'https:/u:geheim@h',
+    'https:u:geheim@h',
+    'https://u:ge heim@h',
+    'https://u:geheim#x@h/a',
+    'ftp://u:ge/heim@h',
+  ])('no password of what is no URL is shown: %s', (text) => {
+    const { message } = failure({ DEBUG: `fstree=${text}` });
+    expect(message).not.toMatch(/heim/);
   });
 
   test('no password of a URL is shown, however long the word', () => {

@@ -95,6 +95,14 @@ describe('the plan', () => {
     });
   });
 
+  test('a variable may have any name', () => {
+    const environment = Object.fromEntries([
+      ['__proto__', 'x'],
+      ['constructor', 'y'],
+    ]);
+    expect(Object.entries(plan(['x'], environment).command.environment)).toEqual(Object.entries(environment));
+  });
+
   test('it is frozen to the bottom', () => {
     const made = plan(['x'], { DEBUG: 'stayalive,fstree=/a' });
     const parts = [

@@ -21,6 +21,10 @@ test.each([
   ['SSH_AUTH_SOCK', false],
   ['PATH', false],
   ['HOME', false],
+  ['SSHPASS', true],
+  ['AZURE_STORAGE_CONNECTION_STRING', true],
+  ['ConnectionStrings__Default', true],
+  ['OTEL_EXPORTER_OTLP_HEADERS', true],
   ['AUTHOR', false],
   ['PASSENGER_ROOT', false],
   ['DATABASE_URL', false],
@@ -61,6 +65,10 @@ describe('what the command’s world shows', () => {
     expect(maskVariable('DB_PASSWORD', '', mask)).toBe('DB_PASSWORD=');
     expect(maskVariable('URL', 'http://u:x@h/geheim-wort', mask)).toBe('URL=http://***@h/***');
     expect(maskVariable('OTHER', 'true', mask)).toBe('OTHER=true');
+    expect(maskVariable('DB', 'host=db password=x port=1', mask)).toBe('DB=host=db password=*** port=1');
+    expect(maskVariable('DB', 'Server=h;Password=x;Port=1', mask)).toBe('DB=Server=h;Password=***;Port=1');
+    expect(maskVariable('JSON', '{"password": "x", "a": 1}', mask)).toBe('JSON={"password": "***", "a": 1}');
+    expect(maskVariable('H', 'Authorization: Bearer abc.d', mask)).toBe('H=Authorization: Bearer ***');
   });
 
   test('arguments', () => {

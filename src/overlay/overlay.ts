@@ -7,7 +7,16 @@
  * leaves only temporary names; an error later on takes back, in reverse, whatever is there.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, openSync, readSync, realpathSync, rmSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readSync,
+  realpathSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { EntryError, reasonOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { FstreeSource } from '../parse.ts';
@@ -75,6 +84,7 @@ export async function applyOverlays(
   options: OverlayOptions,
 ): Promise<OverlayReport> {
   const job = openJob(options);
+  sweepDownloads(job.workDir);
   const downloads: string[] = [];
   const done: { committed: Committed; staged: Staged }[] = [];
   const reports: SourceReport[] = [];
@@ -121,6 +131,16 @@ function openJob(options: OverlayOptions): Job {
   };
 }
 
+/** What a killed run has left: gigabytes, with a restart policy. After a restart the process has the same pid. */
+function sweepDownloads(workDir: string): void {
+  for (const name of readdirSync(workDir)) {
+    const [, pid] = /^download-(\d+)-/.exec(name) ?? [];
+    if (pid === undefined) continue;
+    if (Number(pid) === process.pid || !existsSync(`/proc/${pid}`))
+      rmSync(`${workDir}/${name}`, { force: true });
+  }
+}
+
 /** fetch, verify, read: nothing is written yet. */
 async function obtain(source: FstreeSource, downloads: string[], job: Job): Promise<Archive> {
   const subject = subjectOf(source.location);
@@ -150,7 +170,7 @@ async function obtain(source: FstreeSource, downloads: string[], job: Job): Prom
 async function fetch(source: FstreeSource, downloads: string[], reading: Reading, job: Job): Promise<Stored> {
   const { location } = source;
   const { subject, limits, signal } = reading;
-  const path = `${job.workDir}/download-${randomBytes(6).toString('hex')}`;
+  const path = `${job.workDir}/download-${process.pid}-${randomBytes(6).toString('hex')}`;
   const store = openStore(path, limits.archiveBytes, subject);
   downloads.push(path);
   try {

@@ -164,7 +164,8 @@ function createFile(
 ): OpenFile {
   const { arranged, shown, target } = placement;
   const { entry } = arranged;
-  const mode = fileMode(entry);
+  // A zip without modes must not take the x bit from a script that it mends.
+  const mode = fileMode(entry, placement.before === 'file' ? fs.lstatSync(target).mode : undefined);
   const hash = createHash('sha256');
   const sha256Before = digestBefore(placement);
   const fd = attempt(subject, shown, () => fs.openSync(place, NEW_FILE, 0o600));
@@ -202,8 +203,8 @@ function keepOwner(placement: Placement, fd: number): void {
 }
 
 /** setuid, setgid and sticky never come from an archive. */
-export function fileMode(entry: ArchiveEntry): number {
-  return (entry.mode ?? DEFAULT_FILE_MODE) & 0o777;
+export function fileMode(entry: ArchiveEntry, replaced?: number): number {
+  return (entry.mode ?? replaced ?? DEFAULT_FILE_MODE) & 0o777;
 }
 
 export function hasSpecialBits(entry: ArchiveEntry): boolean {

@@ -39,7 +39,7 @@ export function transition(state: RunState, event: RunEvent): RunState {
 /** How a run went. */
 export interface Run {
   readonly outcome: Outcome;
-  /** The stop that was asked for, if any: passed on by us, or Ctrl-C on a terminal when the command ended of it or soon after. */
+  /** The stop that was asked for, if any: TERM, INT or QUIT passed on; HUP, or a terminal's Ctrl-C, when the end came soon. */
   readonly stop: SignalName | undefined;
   readonly pid: number | undefined;
   /** From start to end; 0 when it was never started. */
@@ -63,7 +63,7 @@ export async function superviseCommand(
 ): Promise<Run> {
   let state: RunState = 'waiting';
   let stop: SignalName | undefined;
-  let terminalStop: TerminalStop | undefined;
+  let passing: PassingStop | undefined;
   let running: RunningCommand | undefined;
 
   const pass = async (signal: SignalName): Promise<void> => {
@@ -73,7 +73,7 @@ export async function superviseCommand(
       return;
     }
     if (running.pid !== undefined && isFromSharedTerminal(signal, running.pid)) {
-      if (isStop) terminalStop = { signal, at: performance.now() };
+      if (isStop) passing = { signal, at: performance.now() };
       watchers.onTerminalSignal?.(signal);
       // Ctrl-Z stops the whole job, as without us; `fg` continues it. Not without a terminal: a command that ignores
       // the signal (every one in an orphaned process group does) would go on with nobody to pass it a stop.
@@ -81,10 +81,9 @@ export async function superviseCommand(
       return;
     }
     const isFirstStop = isStop && state !== 'stopping';
-    if (isStop) {
-      stop ??= signal;
-      state = transition(state, 'stop');
-    }
+    if (signal === 'SIGHUP') passing = { signal, at: performance.now() };
+    else if (isStop) stop ??= signal;
+    if (isStop) state = transition(state, 'stop');
     const told = watchers.onSignal?.(signal, isStop);
     if (isFirstStop) await told;
     running.send(signal);
@@ -124,7 +123,7 @@ export async function superviseCommand(
     watchers.onStart?.(pid);
   }
   const outcome = await running.ended;
-  stop ??= endedByTerminal(outcome, terminalStop);
+  stop ??= stopThatPassed(outcome, passing);
   signals.handTo(undefined); // a stop from here on is meant for whoever comes next: the park
   state = transition(state, 'end');
   return {
@@ -135,21 +134,22 @@ export async function superviseCommand(
   };
 }
 
-interface TerminalStop {
+/** One that may not have been meant as a stop: HUP is "read your configuration again" to many, Ctrl-C gives up a query. */
+interface PassingStop {
   readonly signal: SignalName;
   /** Milliseconds, performance.now(). */
   readonly at: number;
 }
 
 /** As long as `docker stop` gives a command to end. */
-const TERMINAL_STOP_LASTS_MS = 10_000;
+const PASSING_STOP_LASTS_MS = 10_000;
 
 /**
- * Ctrl-C or Ctrl-\ on a terminal that we share: a stop when the command ends of it, or soon after it. Not for ever, for
- * it may have been meant for something else (to give up a query). The signal itself may reach us after the end.
+ * HUP, or Ctrl-C and Ctrl-\ on a terminal that we share: a stop when the command ends of it, or soon after it, and not
+ * for ever. The terminal's own may reach us only after the end.
  */
-function endedByTerminal(outcome: Outcome, seen: TerminalStop | undefined): SignalName | undefined {
-  if (seen !== undefined && performance.now() - seen.at < TERMINAL_STOP_LASTS_MS) return seen.signal;
+function stopThatPassed(outcome: Outcome, seen: PassingStop | undefined): SignalName | undefined {
+  if (seen !== undefined && performance.now() - seen.at < PASSING_STOP_LASTS_MS) return seen.signal;
   const ours = readGroups('self');
   if (ours === undefined || ours.foreground !== ours.group) return undefined;
   return (['SIGINT', 'SIGQUIT'] as const).find((signal) => statusOf(outcome) === 128 + signalNumber(signal));

@@ -278,6 +278,20 @@ describe('signals', () => {
     },
   );
 
+  test('a HUP long ago was a reload, and a crash now is a fault', async () => {
+    const body = 'trap "echo reloaded" HUP; echo ready; until read -t 0.1 line; do :; done; exit 9';
+    const entry = startEntry(['bash', '-c', body], { env: { DEBUG: 'stayalive' }, stdin: 'pipe' });
+    await entry.waitFor(/^ready/m);
+    entry.kill('SIGHUP');
+    await entry.waitFor(/reloaded/);
+    // what makes it "long ago" is a clock, so this one test waits for it
+    await new Promise((resolve) => setTimeout(resolve, 10_500));
+    entry.child.stdin?.write('crash\n');
+    await entry.waitFor(/exited with status 9[\s\S]*let it go/);
+    entry.kill('SIGTERM');
+    expect(await entry.status).toBe(9);
+  });
+
   test('a stop that kills the command is 143 and no fault', async () => {
     const entry = startEntry(['sh', '-c', 'echo ready; exec sleep 1000'], {
       env: { DEBUG: 'stayalive,verbose' },
@@ -304,6 +318,31 @@ describe('stayalive', () => {
       expect(entry.stderr()).toContain(`let go by ${signal}, ending with status 7`);
     },
   );
+
+  test('parked without a terminal, WINCH is a stop: some images have it for theirs', async () => {
+    const entry = startEntry(['false'], { env: { DEBUG: 'stayalive' } });
+    await entry.waitFor(/let it go/);
+    entry.kill('SIGWINCH');
+    expect(await entry.status).toBe(1);
+  });
+
+  test('a second run beside it does not write over its record', async () => {
+    const first = startEntry(['sh', '-c', 'exit 3'], { env: { DEBUG: 'stayalive' } });
+    await first.waitFor(/let it go/);
+    const flag = `--state-dir=${first.stateDir}`;
+    const second = await runEntry(['false'], { env: { DEBUG: 'stayalive=1s' }, program: [cli, flag, '--'] });
+    expect(second.status).toBe(1);
+    expect(second.stderr).toContain('is in use by another ddbg-entry');
+    expect(readFileSync(join(first.stateDir, 'fault.json'), 'utf8')).toContain('"status": 3');
+  });
+
+  test('a fault of the run before is not left in the record', async () => {
+    const first = startEntry(['sh', '-c', 'exit 3'], { env: { DEBUG: 'stayalive=1s' } });
+    expect(await first.status).toBe(3);
+    const program = [cli, `--state-dir=${first.stateDir}`, '--'];
+    expect((await runEntry(['true'], { env: { DEBUG: 'stayalive' }, program })).status).toBe(0);
+    expect(() => statSync(join(first.stateDir, 'fault.json'))).toThrow('ENOENT');
+  });
 
   test('a death by signal is explained', async () => {
     const entry = startEntry(['sh', '-c', 'kill -SEGV $$'], { env: { DEBUG: 'stayalive' } });
@@ -461,6 +500,15 @@ describe('bad input', () => {
     expect(status).toBe(125);
     expect(stderr).toContain('usage: ddbg-entry');
   });
+});
+
+test('NODE_OPTIONS=--inspect finds its port free in the command', async () => {
+  const env = { NODE_OPTIONS: '--inspect=127.0.0.1:0', DEBUG: 'stayalive' };
+  const command = [node, '-p', 'typeof require("node:inspector").url()'];
+  expect((await runEntry(command, { env })).stdout).toBe('string\n');
+  const port = /ws:\/\/127\.0\.0\.1:(\d+)/.exec((await runEntry(command, { env })).stderr)?.[1];
+  const fixed = await runEntry(command, { env: { ...env, NODE_OPTIONS: `--inspect=127.0.0.1:${port}` } });
+  expect(fixed.stderr).not.toContain('address already in use');
 });
 
 test('--help and --version answer on stdout', async () => {

@@ -63,6 +63,27 @@ describe.each(['bash', 'dash', 'ksh', 'zsh'])('%s', (shell) => {
   });
 });
 
+test('bash keeps its own options, and is not changed for the #! of the script', async () => {
+  const file = script(
+    temporaryFolder(),
+    'entry',
+    '#!/bin/sh\n. ddbg-entry.sh\nlist=(a b)\nfalse\necho "not stopped"\n',
+  );
+  const entry = start(['bash', '-e', file], { DEBUG: 'stayalive=1s' });
+  expect(await entry.status).toBe(1);
+  expect(entry.stdout()).toBe('');
+  expect(entry.stderr()).not.toContain('yntax');
+});
+
+test('a script that cannot be found any more says so, and goes on', async () => {
+  const cwd = temporaryFolder();
+  script(cwd, 'entry.sh', '#!/bin/sh\ncd /\n. ddbg-entry.sh\necho on\n');
+  const entry = start(['sh', './entry.sh'], { DEBUG: 'stayalive' }, bins(), cwd);
+  expect(await entry.status).toBe(0);
+  expect(entry.stdout()).toBe('on\n');
+  expect(entry.stderr()).toContain('cannot start ./entry.sh over');
+});
+
 test('a word that only looks like ours starts it over once and goes on', async () => {
   const file = script(temporaryFolder(), 'entry', `#!/bin/bash\n${body}`);
   const entry = start([file, 'x'], { DEBUG: 'app:verbose' });
