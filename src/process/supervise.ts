@@ -6,7 +6,7 @@
  *        '--stop--> ended   '--stop--> stopping --end--'
  */
 import { readFileSync } from 'node:fs';
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import type { Outcome, SignalName } from '../outcome.ts';
 import { signalNumber, statusOf } from '../outcome.ts';
 import type { CommandLine } from '../plan.ts';
@@ -123,6 +123,7 @@ export async function superviseCommand(
     watchers.onStart?.(pid);
   }
   const outcome = await running.ended;
+  if (statusOf(outcome) !== 0 && hasTerminal()) await setTimeout(LATE_SIGNAL_MS);
   stop ??= stopThatPassed(outcome, passing);
   signals.handTo(undefined); // a stop from here on is meant for whoever comes next: the park
   state = transition(state, 'end');
@@ -144,14 +145,22 @@ interface PassingStop {
 /** As long as `docker stop` gives a command to end. */
 const PASSING_STOP_LASTS_MS = 10_000;
 
+/** A Ctrl-C that ended the command can reach us after its end, when another of Node's threads has taken it (measured). */
+const LATE_SIGNAL_MS = 50;
+
+/** Whether we are in the foreground of a terminal, so that what is typed there is sent to us. */
+function hasTerminal(): boolean {
+  const ours = readGroups('self');
+  return ours !== undefined && ours.foreground === ours.group;
+}
+
 /**
  * HUP, or Ctrl-C and Ctrl-\ on a terminal that we share: a stop when the command ends of it, or soon after it, and not
- * for ever. The terminal's own may reach us only after the end.
+ * for ever.
  */
 function stopThatPassed(outcome: Outcome, seen: PassingStop | undefined): SignalName | undefined {
   if (seen !== undefined && performance.now() - seen.at < PASSING_STOP_LASTS_MS) return seen.signal;
-  const ours = readGroups('self');
-  if (ours === undefined || ours.foreground !== ours.group) return undefined;
+  if (!hasTerminal()) return undefined;
   return (['SIGINT', 'SIGQUIT'] as const).find((signal) => statusOf(outcome) === 128 + signalNumber(signal));
 }
 
