@@ -25,6 +25,7 @@ Words in DEBUG, separated by commas (other words in it are left to the command):
     #sha256=HEX         refuse any other archive
     #strip=N            leading folders to drop (default: found by bin, etc, lib, opt, usr, var ...)
 DDBG takes the same words and nothing else: an unknown one is an error, and DEBUG is left untouched.
+DDBG= (empty) switches ddbg-entry off.
 DDBG_LOG=json makes every line of ours one JSON object.
 
 Flags, for the image's ENTRYPOINT:
