@@ -8,6 +8,17 @@ import { makeStand } from './stand.ts';
 
 const good: ZipPart = { name: 'etc/new.conf', content: 'new\n', unixMode: 0o100600 };
 
+it('a zip without modes leaves those of what it replaces', async () => {
+  const stand = makeStand();
+  const path = stand.file(
+    'p.zip',
+    zipOf({ name: 'usr/bin/tool', content: 'new' }, { name: 'usr/bin/other', content: 'x' }),
+  );
+  await stand.apply(path);
+  const mode = (name: string) => statSync(join(stand.root, 'usr/bin', name)).mode & 0o777;
+  expect([mode('tool'), mode('other')]).toEqual([0o755, 0o644]);
+});
+
 describe('what it reads', () => {
   it('a GitHub zip: one leading folder, files without a mode, something beside it', async () => {
     const stand = makeStand();
