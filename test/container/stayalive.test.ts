@@ -42,10 +42,18 @@ describeWithEngine('stayalive', (images) => {
       const container = await startEntry(image, ['sh', '-c', 'exit 7'], { DEBUG });
       await waitForPark(container);
       await container.kill('USR1'); // no stop: changes nothing
-      await container.kill('WINCH');
+      await container.kill('CONT');
       await container.kill(signal);
       expect(await container.wait()).toBe(7);
       expect((await container.logs()).stderr).toContain(`let go by SIG${signal}, ending with status 7\n`);
+    });
+
+    it('docker stop lets go where the STOPSIGNAL is WINCH, as of the Apache images', async () => {
+      const flags = ['--stop-signal', 'WINCH'];
+      const container = await startEntry(image, ['sh', '-c', 'exit 7'], { DEBUG, flags });
+      await waitForPark(container);
+      await container.stop({ timeoutS: 30 });
+      expect(await container.wait()).toBe(7);
     });
 
     it('the printed lines, pasted: get in, have the environment, let go from inside', async () => {
