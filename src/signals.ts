@@ -1,8 +1,8 @@
 /**
  * Which signals we take and pass on, with the reason beside each that we don't, and the listeners for them.
  *
- * Opened before anything else: the kernel drops every signal for PID 1 that has no listener, so a `docker stop`
- * that arrives earlier would wait for its ten seconds.
+ * Opened before anything that takes time (a download, a start): the kernel drops every signal for PID 1 that has no
+ * listener, so a `docker stop` that arrives earlier would wait for its ten seconds.
  */
 import { constants } from 'node:os';
 import { signals as terminating } from 'signal-exit/signals';
