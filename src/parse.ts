@@ -57,7 +57,7 @@ const WAY_OUT = 'the words are verbose, stayalive[=90s|30m|2h|always] and fstree
 const MOST_HINTS = 3;
 
 /** True when any directive of ours was given. */
-export function isOn(directives: Directives): boolean {
+export function isOn(directives: Pick<Directives, 'verbose' | 'stayAlive' | 'fstree'>): boolean {
   return directives.verbose || directives.stayAlive !== undefined || directives.fstree.length > 0;
 }
 
@@ -99,8 +99,7 @@ export function parseDebug(variables: DebugVariables): Directives {
 
   const parsed = { verbose, stayAlive, fstree, setting, hints: hints.slice(0, MOST_HINTS) };
   // Nothing of ours in DEBUG, or DDBG spoke instead: not a byte of DEBUG changes, white space included.
-  if (strict || !isOn({ ...parsed, debugForCommand: undefined }))
-    return { ...parsed, debugForCommand: variables.DEBUG };
+  if (strict || !isOn(parsed)) return { ...parsed, debugForCommand: variables.DEBUG };
   return { ...parsed, debugForCommand: foreign.length > 0 ? foreign.join(',') : undefined };
 }
 

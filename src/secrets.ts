@@ -69,10 +69,7 @@ export function maskVariable(name: string, value: string, mask: (text: string) =
 }
 
 /** Arguments as they may be shown: `--token=x`, `--token x` and `PASSWORD=x` lose their value. */
-export function maskArguments(
-  argv: readonly string[],
-  mask: (text: string) => string = maskUrls,
-): readonly string[] {
+export function maskArguments(argv: readonly string[], mask: (text: string) => string): readonly string[] {
   return argv.map((argument, index) => {
     const [, name, value] = /^-{0,2}([\w.-]+)=([\s\S]*)$/.exec(argument) ?? [];
     if (name !== undefined && value !== undefined && isSecretName(name)) {

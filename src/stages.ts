@@ -1,7 +1,6 @@
 /**
  * The stages of entry.ts, each wired to what it needs: log, state directory, hooks, signals.
  */
-import type { Container } from './container/identity.ts';
 import { identifyContainer, readClues } from './container/identity.ts';
 import { degradedBy, readLauncherClues } from './container/launcher.ts';
 import { readCgroupLimits, readResourceLimits } from './container/limits.ts';
@@ -19,7 +18,7 @@ import { formatFstree } from './parse.ts';
 import type { CommandLine, Plan } from './plan.ts';
 import { resolveCommand, which } from './process/resolve.ts';
 import type { Run } from './process/supervise.ts';
-import { superviseCommand } from './process/supervise.ts';
+import { neverStarted, superviseCommand } from './process/supervise.ts';
 import { bashTraceScript, planTrace } from './process/trace.ts';
 import { parkBanner, showCommand, showDuration, stayAliveHint } from './report/banner.ts';
 import { describeSurroundings } from './report/surroundings.ts';
@@ -39,7 +38,6 @@ export interface Context {
 
 /** What a watched run works with. */
 export interface Desk extends Context {
-  readonly container: Container;
   readonly isReachedByStops: boolean;
   /** Undefined where it is not needed, or could not be had. */
   readonly state: State | undefined;
@@ -64,7 +62,6 @@ export function openDesk(context: Context): Desk {
   if (degraded !== undefined) log.say(degraded.sentence);
   return {
     ...context,
-    container: identifyContainer(readClues()),
     isReachedByStops: degraded?.losesStops !== true,
     state,
     startedAt: new Date(),
@@ -98,23 +95,19 @@ export async function layOverlays(desk: Desk): Promise<Run | undefined> {
   } catch (error) {
     if (stop === undefined) {
       sayFailure(log, error);
-      return endedEarly({ kind: 'setup-failed', reason: reasonOf(error) }, undefined);
+      return neverStarted({ kind: 'setup-failed', reason: reasonOf(error) }, undefined);
     }
   } finally {
     signals.handTo(undefined);
   }
-  return stop === undefined ? undefined : endedEarly({ kind: 'stopped-early', signal: stop }, stop);
-}
-
-function endedEarly(outcome: Outcome, stop: SignalName | undefined): Run {
-  return { outcome, stop, pid: undefined, durationMs: 0 };
+  return stop === undefined ? undefined : neverStarted({ kind: 'stopped-early', signal: stop }, stop);
 }
 
 /** Starts the command and stays with it to its end. */
 export async function runCommand(desk: Desk): Promise<Run> {
   const { plan, log, signals, hooks, state } = desk;
   const command = plan.verbose ? explain(desk) : plan.command;
-  log.detail(`starting: ${shown(command)}`); // not afterwards: it would land in the middle of the command's first line
+  if (plan.verbose) log.detail(`starting: ${shown(command)}`); // not afterwards: it would land in the middle of the command's first line
   return superviseCommand(command, signals, {
     onStart: (pid) => {
       if (state !== undefined) keepEnvironment(state, plan.command, log); // the command need not wait for it
@@ -189,7 +182,7 @@ export function isHeld({ plan }: Desk, run: Run, fault: Fault | undefined): bool
 
 /** Holds the container until somebody lets it go, or the time limit is over. */
 export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefined): Promise<void> {
-  const { plan, log, signals, hooks, state, container } = desk;
+  const { plan, log, signals, hooks, state } = desk;
   const limitMs = plan.stayAlive?.limitMs;
   const parked = park(signals, limitMs); // listens first: a stop that comes now must not wait for a hook
   if (fault !== undefined) await Promise.race([parked, callHook(hooks, 'onFault', fault, log)]);
@@ -202,7 +195,7 @@ export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefin
     command: shown(plan.command),
     commandPid: run.pid,
     durationMs: run.durationMs,
-    container,
+    container: identifyContainer(readClues()),
     ownPid: process.pid,
     shell,
     stateDirectory: state?.directory,
@@ -225,6 +218,10 @@ export async function runAsChild({ plan, log, signals }: Context): Promise<Outco
 
 function shown(command: CommandLine): string {
   return showCommand(command.argv, makeMask(command.environment));
+}
+
+function shownArgv(command: CommandLine): readonly string[] {
+  return maskArguments(command.argv, makeMask(command.environment));
 }
 
 /** The directory may be gone while we are in it. */
@@ -260,7 +257,7 @@ function recordState({ state, plan, startedAt, log }: Desk, phase: Phase, comman
     schema: 1,
     phase,
     pids: { entry: process.pid, command: commandPid ?? null },
-    argv: maskArguments(plan.command.argv, makeMask(plan.command.environment)),
+    argv: shownArgv(plan.command),
     cwd: workingDirectory(),
     uid: process.getuid?.() ?? null,
     startedAt: startedAt.toISOString(),
@@ -278,7 +275,7 @@ function recordFault({ state, plan, log }: Desk, run: Run, fault: Fault): void {
   writeRecord(state, log, 'fault.json', {
     schema: 1,
     at: new Date().toISOString(),
-    argv: maskArguments(plan.command.argv, makeMask(plan.command.environment)),
+    argv: shownArgv(plan.command),
     pid: run.pid ?? null,
     durationMs: Math.round(run.durationMs),
     kind: outcome.kind,

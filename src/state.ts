@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { EntryError, reasonOf } from './errors.ts';
+import { EntryError, errnoOf, reasonOf } from './errors.ts';
 
 export interface State {
   readonly directory: string;
@@ -58,7 +58,7 @@ function claim(place: string, uid: number): string | undefined {
     try {
       mkdirSync(place, { mode: 0o700 });
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      if (errnoOf(error) !== 'EEXIST') throw error;
       const stats = lstatSync(place);
       if (!stats.isDirectory()) return 'is there already and is no directory';
       if (stats.uid !== uid) return `belongs to uid ${stats.uid}, we are ${uid}`;

@@ -50,8 +50,8 @@ export interface OverlayOptions {
   /** See limits.ts for names, units and defaults. Infinity switches one off. */
   readonly limits?: GivenLimits | undefined;
   /**
-   * Called once, when the first archive is staged and nothing is renamed yet: load what is needed later, for the commit
-   * may replace our own files. If it rejects, nothing is changed.
+   * Called once, when the first archive is staged and nothing is renamed yet; if it rejects, nothing is changed. The
+   * entrypoint has loaded all of its code by then and needs none: it is where the tests stand at that moment.
    */
   readonly beforeCommit?: (() => Promise<void>) | undefined;
 }

@@ -20,12 +20,7 @@ export function rememberTimes(): DirectoryTimes {
   const remembered = new Map<string, Times>();
   return {
     remember(directory) {
-      if (remembered.has(directory)) return;
-      const { atimeNs, mtimeNs } = lstatSync(directory, { bigint: true });
-      remembered.set(directory, {
-        atime: secondsOf(Number(atimeNs / 1000n)),
-        mtime: secondsOf(Number(mtimeNs / 1000n)),
-      });
+      if (!remembered.has(directory)) remembered.set(directory, timesOf(directory));
     },
     restore() {
       for (const [directory, { atime, mtime }] of remembered) {

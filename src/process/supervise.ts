@@ -46,6 +46,11 @@ export interface Run {
   readonly durationMs: number;
 }
 
+/** A run that came to its end without a command. */
+export function neverStarted(outcome: Outcome, stop: SignalName | undefined): Run {
+  return { outcome, stop, pid: undefined, durationMs: 0 };
+}
+
 export interface Watchers {
   /** It has been started. */
   readonly onStart?: (pid: number) => void;
@@ -96,23 +101,13 @@ export async function superviseCommand(
   await setImmediate();
   if (stop !== undefined) {
     // It was asked for before there was anything to stop.
-    return {
-      outcome: { kind: 'stopped-early', signal: stop },
-      stop,
-      pid: undefined,
-      durationMs: 0,
-    };
+    return neverStarted({ kind: 'stopped-early', signal: stop }, stop);
   }
 
   const resolution = resolveCommand(command.argv[0] ?? '', command.environment);
   if (!resolution.ok) {
     const { status, reason } = resolution;
-    return {
-      outcome: { kind: 'not-started', status, reason },
-      stop,
-      pid: undefined,
-      durationMs: 0,
-    };
+    return neverStarted({ kind: 'not-started', status, reason }, stop);
   }
 
   const started = performance.now();
@@ -123,7 +118,7 @@ export async function superviseCommand(
     watchers.onStart?.(pid);
   }
   const outcome = await running.ended;
-  if (statusOf(outcome) !== 0 && hasTerminal()) await setTimeout(LATE_SIGNAL_MS);
+  if (statusOf(outcome) !== 0 && foregroundGroup() !== undefined) await setTimeout(LATE_SIGNAL_MS);
   stop ??= stopThatPassed(outcome, passing);
   signals.handTo(undefined); // a stop from here on is meant for whoever comes next: the park
   state = transition(state, 'end');
@@ -148,10 +143,10 @@ const PASSING_STOP_LASTS_MS = 10_000;
 /** A Ctrl-C that ended the command can reach us after its end, when another of Node's threads has taken it (measured). */
 const LATE_SIGNAL_MS = 50;
 
-/** Whether we are in the foreground of a terminal, so that what is typed there is sent to us. */
-function hasTerminal(): boolean {
+/** Our process group when it is in the foreground of a terminal, so that what is typed there is sent to us. */
+function foregroundGroup(): number | undefined {
   const ours = readGroups('self');
-  return ours !== undefined && ours.foreground === ours.group;
+  return ours !== undefined && ours.foreground === ours.group ? ours.group : undefined;
 }
 
 /**
@@ -160,7 +155,7 @@ function hasTerminal(): boolean {
  */
 function stopThatPassed(outcome: Outcome, seen: PassingStop | undefined): SignalName | undefined {
   if (seen !== undefined && performance.now() - seen.at < PASSING_STOP_LASTS_MS) return seen.signal;
-  if (!hasTerminal()) return undefined;
+  if (foregroundGroup() === undefined) return undefined;
   return (['SIGINT', 'SIGQUIT'] as const).find((signal) => statusOf(outcome) === 128 + signalNumber(signal));
 }
 
@@ -174,11 +169,8 @@ const TERMINAL_SIGNALS: readonly SignalName[] = ['SIGINT', 'SIGQUIT', 'SIGTSTP',
  */
 function isFromSharedTerminal(signal: SignalName, pid: number): boolean {
   if (!TERMINAL_SIGNALS.includes(signal)) return false;
-  const ours = readGroups('self');
-  const its = readGroups(String(pid));
-  return (
-    ours !== undefined && its !== undefined && ours.foreground === ours.group && its.group === ours.group
-  );
+  const shared = foregroundGroup();
+  return shared !== undefined && readGroups(String(pid))?.group === shared;
 }
 
 /** Process group and the terminal's foreground group (-1: no terminal) out of /proc/PID/stat, proc(5). */

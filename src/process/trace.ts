@@ -54,15 +54,17 @@ export function planTrace(
   const found = findShell(interpreter, environment);
   if (found === undefined) return undefined;
   if (found.shell === 'bash' && !ignoresBashEnv(found.options)) return traceByBashEnv(argv);
-  const front = found.rewrite(endsOptions(found.options.at(-1)) ? 'before' : 'after');
-  return traceAs(found.shell, [...front, path, ...argv.slice(1)], environment);
+  const { shell, front, options } = found;
+  const traced = endsOptions(options.at(-1)) ? ['-x', ...options] : [...options, '-x'];
+  return traceAs(shell, [...front, ...traced, path, ...argv.slice(1)], environment);
 }
 
 interface FoundShell {
   readonly shell: Shell;
+  /** The interpreter's words up to the shell itself. */
+  readonly front: readonly string[];
+  /** The shell's own. */
   readonly options: readonly string[];
-  /** The interpreter's words with -x before or after the shell's own options. */
-  rewrite(where: 'before' | 'after'): readonly string[];
 }
 
 /** Sees through `/bin/sh -e`, `/bin/busybox sh`, `/usr/bin/env bash`, `/usr/bin/env -S bash -eu`. */
@@ -83,24 +85,11 @@ function findShell(interpreter: readonly string[], environment: Environment): Fo
     if (word === undefined || (!isSplit && at > 0)) return undefined;
     const shell = name === 'busybox' ? SHELL_NAMES[word] : shellOf(which(word, environment.PATH) ?? word);
     if (shell === undefined) return undefined;
-    const options = words.slice(at + 1);
-    return {
-      shell,
-      options,
-      rewrite: (where) => {
-        const front = [program, ...words.slice(0, at)];
-        return where === 'after' ? [...front, word, ...options, '-x'] : [...front, word, '-x', ...options];
-      },
-    };
+    return { shell, front: [program, ...words.slice(0, at + 1)], options: words.slice(at + 1) };
   }
   const shell = shellOf(program);
   if (shell === undefined) return undefined;
-  const options = argument === undefined ? [] : [argument];
-  return {
-    shell,
-    options,
-    rewrite: (where) => (where === 'after' ? [program, ...options, '-x'] : [program, '-x', ...options]),
-  };
+  return { shell, front: [program], options: argument === undefined ? [] : [argument] };
 }
 
 /** The shell a file is. `/bin/sh` counts as what it is called: bash called sh behaves as sh, BASH_ENV included. */
