@@ -129,11 +129,11 @@ describe('a failure', () => {
     const folder = temporaryFolder();
     const archive = join(folder, 'patch.tar');
     writeFileSync(archive, tar([{ name: 'evil', content: 'x' }]));
-    // This machine may look like a container; a root of our own, with the system's folders in it, does not.
+    // This machine may look like a container; a root of our own, with all of its folders in it, does not.
     const enter = `set -e; root=${folder}/root; mkdir -p $root; mount --bind $root $root; cd /
-      for d in bin lib lib64 usr etc proc dev tmp root work opt home; do
-        [ -e $d ] || continue
-        if [ -L $d ]; then cp -P $d $root/; else mkdir -p $root/$d; mount --rbind $d $root/$d; fi
+      for d in *; do
+        if [ -L "$d" ]; then cp -P "$d" $root/
+        elif [ -d "$d" ]; then mkdir -p "$root/$d"; mount --rbind "$d" "$root/$d"; fi
       done
       exec chroot $root ${node} ${cli} --state-dir=/tmp/${basename(folder)}/state -- echo started`;
     const refused = await runEntry(['-m', 'sh', '-c', enter], {
