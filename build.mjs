@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { rollup } from 'rollup';
 import { dts } from 'rollup-plugin-dts';
+import { buildInit } from './src/init/build.mjs';
 
 const root = fileURLToPath(new URL('.', import.meta.url));
 const dist = join(root, 'dist');
@@ -28,6 +29,7 @@ try {
   await copyFile(join(root, 'src/ddbg-entry.sh'), join(dist, 'ddbg-entry.sh'));
   await Promise.all(['cli.cjs', 'ddbg-entry.sh'].map((name) => chmod(join(dist, name), 0o755)));
   await writeFile(join(dist, 'THIRD-PARTY-LICENSES.txt'), await collectLicenses(packages));
+  for (const line of buildInit(dist)) console.log(line);
 } finally {
   await rm(modules, { recursive: true, force: true });
 }

@@ -3,8 +3,19 @@
  * The bin `ddbg-entry`: argv and environment once, then the pipeline, then its status.
  */
 import { readFileSync, writeSync } from 'node:fs';
-import { runEntry } from './entry.ts';
+import { fileURLToPath } from 'node:url';
+import { environmentBeforeNpx } from './container/npx.ts';
+import { runEntryOn } from './entry.ts';
+import { bareHost, nativeHost } from './host.ts';
+import { initFile, install } from './install.ts';
+import { createLog } from './log.ts';
+import { OWN_FAILURE } from './outcome.ts';
 import { parseArguments } from './plan.ts';
+import { openLink } from './process/link.ts';
+import { sayFailure } from './stages.ts';
+
+const NAME = 'ddbg-entry';
+const dist = fileURLToPath(new URL('.', import.meta.url));
 
 const HELP = `ddbg-entry: the container entrypoint that is not there until you need it
 
@@ -42,18 +53,26 @@ Exit status: the command's own, 128+S when signal S killed it, 127 not found, 12
 125 when ddbg-entry failed itself (a bad word, an archive that cannot be laid: nothing was changed).
 `;
 
-/** --help and --version go to stdout; a wrong flag is runEntry's to report. */
+/** --help, --version and --install: their text goes to stdout. Undefined: none of them; a wrong flag is runEntry's to report. */
 function answer(argv: readonly string[]): string | undefined {
-  let question: ReturnType<typeof parseArguments>['question'];
+  let asked: ReturnType<typeof parseArguments>;
   try {
-    question = parseArguments(argv).question;
+    asked = parseArguments(argv);
   } catch {
     return undefined;
   }
-  if (question === 'help') return HELP;
-  if (question === undefined) return undefined;
-  const manifest = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
-  return `${(JSON.parse(manifest) as { version: string }).version}\n`;
+  switch (asked.question) {
+    case 'help':
+      return HELP;
+    case 'version': {
+      const manifest = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+      return `${(JSON.parse(manifest) as { version: string }).version}\n`;
+    }
+    case 'install':
+      return `${NAME}: ${install(dist, asked.installDirectory, process.env.PATH)}\n`;
+    case undefined:
+      return undefined;
+  }
 }
 
 /** NODE_OPTIONS=--inspect is meant for the command: Node has opened the port for us, and the command would find it taken. */
@@ -63,20 +82,44 @@ async function leaveInspectorToCommand(): Promise<void> {
   close();
 }
 
-async function main(argv: readonly string[]): Promise<void> {
-  await leaveInspectorToCommand();
-  // exit() and not exitCode: a hook's or a library's forgotten timer must not keep the container.
-  process.exit(await runEntry({ argv }));
+/** The init hides the variables that Node takes for its own: init/init.c. */
+function unhide(environment: Readonly<Record<string, string | undefined>>) {
+  return Object.fromEntries(
+    Object.entries(environment).map(([name, value]) => [name.replace(/^DDBG_HIDDEN_/, ''), value ?? '']),
+  );
 }
 
-const argv = process.argv.slice(2);
-const text = answer(argv);
-if (text === undefined) {
-  void main(argv);
-} else {
+async function main(): Promise<void> {
+  const [first = '', ...rest] = process.argv.slice(2);
+  const descriptor = /^--init-link=(\d+)$/.exec(first)?.[1];
+  const argv = descriptor === undefined ? process.argv.slice(2) : rest;
+  const given = { argv, environment: unhide(process.env) };
+  const host =
+    descriptor === undefined
+      ? bareHost({ argv, init: initFile(dist) })
+      : nativeHost(openLink(Number(descriptor)), given);
+  try {
+    const text = answer(argv);
+    if (text !== undefined) {
+      print(text);
+      host.exit(0);
+    }
+  } catch (error) {
+    sayFailure(createLog(), error);
+    host.exit(OWN_FAILURE);
+  }
+  await leaveInspectorToCommand();
+  const environment = environmentBeforeNpx(given.environment, host.pid);
+  // exit() and not exitCode: a hook's or a library's forgotten timer must not keep the container.
+  host.exit(await runEntryOn(host, { argv, environment }));
+}
+
+function print(text: string): void {
   try {
     writeSync(1, text);
   } catch {
     // nobody reads it: `ddbg-entry --help | true`
   }
 }
+
+void main();

@@ -6,11 +6,12 @@
 
 import { judgeOutcome } from './fault.ts';
 import type { EntryHooks } from './hooks.ts';
+import type { Host } from './host.ts';
+import { bareHost } from './host.ts';
 import { createLog } from './log.ts';
-import { OWN_FAILURE, statusOf } from './outcome.ts';
+import { OWN_FAILURE } from './outcome.ts';
 import { parseDebug } from './parse.ts';
 import { makePlan } from './plan.ts';
-import { becomeCommand } from './process/become.ts';
 import { listen } from './signals.ts';
 import * as stages from './stages.ts';
 
@@ -31,19 +32,25 @@ export interface EntryInput {
  * @returns the exit status for the container (0 to 255): the command's, 128+S, 127, 126, or 125 where we failed
  * ourselves, which is then said on stderr. Never rejects for anything in the environment, an archive or the command.
  */
-export async function runEntry(input: EntryInput): Promise<number> {
+export function runEntry(input: EntryInput): Promise<number> {
+  return runEntryOn(bareHost(), input);
+}
+
+/** The same for whoever knows better what stands around the command: the bin. */
+export async function runEntryOn(host: Host, input: EntryInput): Promise<number> {
   const { argv, environment = process.env, hooks = {} } = input;
   let log = createLog({ json: environment.DDBG_LOG === 'json' });
   try {
     const directives = parseDebug(environment);
     const plan = makePlan(directives, { argv, environment });
     log = createLog({ json: plan.jsonLog, verbose: plan.verbose });
+    host.prepare(plan);
     for (const hint of plan.hints) log.say(hint);
-    if (!plan.on) becomeCommand(plan.command); // comes back only where Node cannot do it
+    if (!plan.on) host.become(plan.command); // comes back only where Node cannot do it
     const signals = listen();
     try {
-      const context = { plan, log, signals, hooks };
-      return plan.on ? await runWatched(context) : statusOf(await stages.runAsChild(context));
+      const context = { host, plan, log, signals, hooks };
+      return plan.on ? await runWatched(context) : (await stages.runAsChild(context)).status;
     } finally {
       signals.close();
     }
@@ -57,10 +64,10 @@ async function runWatched(context: stages.Context): Promise<number> {
   const desk = stages.openDesk(context);
   try {
     const run = (await stages.layOverlays(desk)) ?? (await stages.runCommand(desk));
-    const fault = judgeOutcome(run.outcome, run.stop);
+    const fault = judgeOutcome(run.outcome, run.stop, run.status);
     await stages.sayEnd(desk, run, fault);
     if (stages.isHeld(desk, run, fault)) await stages.holdContainer(desk, run, fault);
-    return statusOf(run.outcome);
+    return run.status;
   } finally {
     desk.close();
   }

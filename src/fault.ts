@@ -20,9 +20,13 @@ export interface Fault {
  * The fault in an outcome, or undefined: success, and whatever follows a stop that was asked for, is none.
  *
  * @param stop the stop that was asked for, before the start or while the command ran
+ * @param status what the outcome makes of the container; 0 is no fault, --exit-map may have made it so
  */
-export function judgeOutcome(outcome: Outcome, stop: SignalName | undefined): Fault | undefined {
-  const status = statusOf(outcome);
+export function judgeOutcome(
+  outcome: Outcome,
+  stop: SignalName | undefined,
+  status = statusOf(outcome),
+): Fault | undefined {
   if (status === 0 || stop !== undefined) return undefined;
   return { outcome, status, summary: summarise(outcome), meaning: meaningOf(outcome) };
 }

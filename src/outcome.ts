@@ -9,7 +9,7 @@ export type SignalName =
   | 'SIGHUP' | 'SIGINT' | 'SIGQUIT' | 'SIGILL' | 'SIGTRAP' | 'SIGABRT' | 'SIGIOT' | 'SIGBUS' | 'SIGFPE' | 'SIGKILL'
   | 'SIGUSR1' | 'SIGSEGV' | 'SIGUSR2' | 'SIGPIPE' | 'SIGALRM' | 'SIGTERM' | 'SIGCHLD' | 'SIGSTKFLT' | 'SIGCONT'
   | 'SIGSTOP' | 'SIGTSTP' | 'SIGTTIN' | 'SIGTTOU' | 'SIGURG' | 'SIGXCPU' | 'SIGXFSZ' | 'SIGVTALRM' | 'SIGPROF'
-  | 'SIGWINCH' | 'SIGIO' | 'SIGPOLL' | 'SIGPWR' | 'SIGSYS';
+  | 'SIGWINCH' | 'SIGIO' | 'SIGPOLL' | 'SIGPWR' | 'SIGSYS' | 'SIGRTMIN' | `SIGRTMIN+${number}`;
 
 export type Outcome =
   /** It ran and exited by itself. */
@@ -40,7 +40,19 @@ export function statusOf(outcome: Outcome): number {
   }
 }
 
+/** Where glibc and kill(1) count the real-time signals from; Node has no names for those. */
+const FIRST_REALTIME = 34;
+
 /** The signal's number on this machine. */
 export function signalNumber(signal: SignalName): number {
-  return constants.signals[signal];
+  const [, distance] = /^SIGRTMIN(\+\d+)?$/.exec(signal) ?? [signal];
+  if (signal.startsWith('SIGRTMIN')) return FIRST_REALTIME + Number(distance ?? 0);
+  return (constants.signals as Readonly<Record<string, number>>)[signal] ?? Number.NaN;
+}
+
+/** The first name of that number: ABRT and not IOT. Those from 32 on are counted from RTMIN, as `kill -l` does. */
+export function signalName(number: number): SignalName {
+  const name = Object.entries(constants.signals).find(([, value]) => value === number)?.[0];
+  if (name !== undefined) return name as SignalName;
+  return number === FIRST_REALTIME ? 'SIGRTMIN' : `SIGRTMIN+${number - FIRST_REALTIME}`;
 }

@@ -48,7 +48,8 @@ export interface DebugVariables {
   readonly DDBG?: string | undefined;
 }
 
-const WORDS = ['verbose', 'stayalive', 'fstree'] as const;
+export const WORDS = ['verbose', 'stayalive', 'fstree'] as const;
+/** A word of ours. */
 type Word = (typeof WORDS)[number];
 
 const WAY_OUT = 'the words are verbose, stayalive[=90s|30m|2h|always] and fstree=URL[#sha256=HEX&strip=N]';

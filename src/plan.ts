@@ -3,7 +3,7 @@
  */
 import { EntryError } from './errors.ts';
 import type { Directives, FstreeSource, StayAlive } from './parse.ts';
-import { isOn, parseDuration } from './parse.ts';
+import { isOn, parseDuration, WORDS } from './parse.ts';
 
 /** What is executed. */
 export interface CommandLine {
@@ -22,6 +22,8 @@ export interface Plan {
   readonly fstree: readonly FstreeSource[];
   /** The variable that the words stood in. */
   readonly setting: Directives['setting'];
+  /** The flags that only the native init can follow. */
+  readonly initFlags: readonly string[];
   /** The directory that archives are laid over; undefined: `/`, and only where that is a container's. */
   readonly root: string | undefined;
   /** The state directory; undefined: the first of the usual places that can be had. */
@@ -43,13 +45,20 @@ export interface PlanInput {
 }
 
 /** Our flags: single tokens, so that whoever only wants to step over them needs no table. */
-const FLAGS = ['root', 'state-dir', 'stall-timeout', 'fetch-timeout'] as const;
+const FLAGS = ['allow', 'root', 'state-dir', 'stall-timeout', 'fetch-timeout'] as const;
 type Flag = (typeof FLAGS)[number];
+
+/** Those that the native init reads and follows by itself, off too: init/init.c. */
+const INIT_FLAGS = ['init', 'group', 'grace', 'pdeathsig', 'stop-signal-map', 'exit-map'] as const;
+type InitFlag = (typeof INIT_FLAGS)[number];
 
 export interface Arguments {
   readonly flags: Readonly<Partial<Record<Flag, string>>>;
-  /** `--help` or `--version`, when it is there. */
-  readonly question: 'help' | 'version' | undefined;
+  readonly initFlags: readonly InitFlag[];
+  /** `--help`, `--version` or `--install`, when it is there. */
+  readonly question: 'help' | 'version' | 'install' | undefined;
+  /** `--install=DIR`. */
+  readonly installDirectory: string | undefined;
   readonly command: readonly string[];
 }
 
@@ -60,6 +69,8 @@ export interface Arguments {
  */
 export function parseArguments(argv: readonly string[]): Arguments {
   const flags: Partial<Record<Flag, string>> = {};
+  const initFlags: InitFlag[] = [];
+  let installDirectory: string | undefined;
   let question: Arguments['question'];
   let at = 0;
   for (; at < argv.length; at++) {
@@ -70,12 +81,15 @@ export function parseArguments(argv: readonly string[]): Arguments {
     }
     if (!word.startsWith('-') || word === '-') break;
     const [, name, value] = /^--([a-z-]+)(?:=([\s\S]*))?$/.exec(word) ?? [];
-    if (name === 'help' || name === 'version') question ??= name;
-    else if (word === '-h') question ??= 'help';
+    if (name === 'help' || name === 'version' || name === 'install') question ??= name;
+    if (name === 'install') installDirectory = value;
+    if (question !== undefined) continue;
+    if (word === '-h') question ??= 'help';
     else if (isFlag(name)) flags[name] = flagValue(name, value);
+    else if (isInitFlag(name)) initFlags.push(name);
     else throw usage(`'${word}' is no flag of ours`, 'put -- in front of a command that starts with a dash');
   }
-  return { flags, question, command: argv.slice(at) };
+  return { flags, initFlags, question, installDirectory, command: argv.slice(at) };
 }
 
 /**
@@ -85,10 +99,11 @@ export function parseArguments(argv: readonly string[]): Arguments {
  * @throws EntryError `DDBG_BAD_USAGE`
  */
 export function makePlan(directives: Directives, input: PlanInput): Plan {
-  const { flags, command } = parseArguments(input.argv);
+  const { flags, initFlags, command } = parseArguments(input.argv);
   if (command.length === 0) {
     throw usage('there is no command to run', 'usage: ddbg-entry [--flag=value ...] [--] COMMAND [ARG ...]');
   }
+  checkAllowed(directives, flags.allow);
   return deepFreeze({
     on: isOn(directives),
     command: { argv: [...command], environment: commandEnvironment(input.environment, directives) },
@@ -96,6 +111,7 @@ export function makePlan(directives: Directives, input: PlanInput): Plan {
     stayAlive: directives.stayAlive,
     fstree: directives.fstree,
     setting: directives.setting,
+    initFlags: [...new Set(initFlags)],
     root: absolutePath('root', flags.root),
     stateDir: absolutePath('state-dir', flags['state-dir']),
     stallMs: duration('stall-timeout', flags['stall-timeout']),
@@ -116,8 +132,39 @@ function commandEnvironment(
   return Object.fromEntries(variables); // not by assignment: a variable can be called __proto__
 }
 
+/**
+ * The image's say on what DEBUG may do to it: it stands in ENTRYPOINT, which `docker run -e` cannot change.
+ *
+ * @param list `verbose,stayalive`, or `none`; undefined: everything
+ * @throws EntryError `DDBG_BAD_USAGE` for a list that is none, `DDBG_BAD_DIRECTIVE` for a word that it lacks
+ */
+function checkAllowed(directives: Directives, list: string | undefined): void {
+  if (list === undefined) return;
+  const allowed = list === 'none' ? [] : list.split(',');
+  const unknown = allowed.find((word) => !(WORDS as readonly string[]).includes(word));
+  if (unknown !== undefined) {
+    throw usage(`--allow=${list} has '${unknown}'`, `it takes ${WORDS.join(', ')}, or none`);
+  }
+  const used = {
+    verbose: directives.verbose,
+    stayalive: directives.stayAlive !== undefined,
+    fstree: directives.fstree.length > 0,
+  };
+  const refused = WORDS.find((word) => used[word] && !allowed.includes(word));
+  if (refused === undefined) return;
+  throw new EntryError(
+    'DDBG_BAD_DIRECTIVE',
+    `cannot use ${refused} of ${directives.setting}: this image allows ${list} (--allow=${list} in its ENTRYPOINT)`,
+    { hint: `take ${refused} out of ${directives.setting}, or have an image that allows it` },
+  );
+}
+
 function isFlag(name: string | undefined): name is Flag {
   return (FLAGS as readonly (string | undefined)[]).includes(name);
+}
+
+function isInitFlag(name: string | undefined): name is InitFlag {
+  return (INIT_FLAGS as readonly (string | undefined)[]).includes(name);
 }
 
 function flagValue(name: Flag, value: string | undefined): string {

@@ -4,9 +4,9 @@
  * Opened before anything that takes time (a download, a start): the kernel drops every signal for PID 1 that has no
  * listener, so a `docker stop` that arrives earlier would wait for its ten seconds.
  */
-import { constants } from 'node:os';
 import { signals as terminating } from 'signal-exit/signals';
 import type { SignalName } from './outcome.ts';
+import { signalNumber } from './outcome.ts';
 
 /** A stop: `docker stop`, Ctrl-C, a terminal that went away. What follows one is no fault. */
 export const STOPS: readonly SignalName[] = ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP'];
@@ -33,10 +33,9 @@ export const FORWARDED: readonly SignalName[] = uniqueByNumber(
 );
 
 function uniqueByNumber(names: readonly SignalName[]): readonly SignalName[] {
-  const known = names.filter((name) => constants.signals[name] !== undefined);
-  return known.filter(
-    (name, index) =>
-      known.findIndex((other) => constants.signals[other] === constants.signals[name]) === index,
+  const numbers = names.map(signalNumber);
+  return names.filter(
+    (_, at) => !Number.isNaN(numbers[at]) && numbers.indexOf(numbers[at] ?? Number.NaN) === at,
   );
 }
 

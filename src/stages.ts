@@ -2,18 +2,19 @@
  * The stages of entry.ts, each wired to what it needs: log, state directory, hooks, signals.
  */
 import { identifyContainer, readClues } from './container/identity.ts';
-import { degradedBy, readLauncherClues } from './container/launcher.ts';
 import { readCgroupLimits, readResourceLimits } from './container/limits.ts';
 import { EntryError, reasonOf } from './errors.ts';
 import type { Fault } from './fault.ts';
 import { summarise } from './fault.ts';
 import type { EntryHooks } from './hooks.ts';
 import { callHook } from './hooks.ts';
+import type { Host } from './host.ts';
+import { SIGNAL_PLACE } from './host.ts';
 import type { Log } from './log.ts';
-import type { Outcome, SignalName } from './outcome.ts';
+import { createLog } from './log.ts';
+import type { SignalName } from './outcome.ts';
 import { signalNumber, statusOf } from './outcome.ts';
 import { applyOverlay } from './overlay/apply.ts';
-import { park } from './park.ts';
 import { formatFstree } from './parse.ts';
 import type { CommandLine, Plan } from './plan.ts';
 import { resolveCommand, which } from './process/resolve.ts';
@@ -30,6 +31,7 @@ import { environmentAsShell, openState, writePublicFile } from './state.ts';
 
 /** What a run is given. */
 export interface Context {
+  readonly host: Host;
   readonly plan: Plan;
   readonly log: Log;
   readonly signals: Signals;
@@ -49,16 +51,16 @@ export interface Desk extends Context {
 
 /** Opens what the stages share. The state directory only for stayalive: verbose leaves nothing behind. */
 export function openDesk(context: Context): Desk {
-  const { plan, log } = context;
+  const { plan, log, host } = context;
   const undo: (() => void)[] = [];
   let state: State | undefined;
   try {
-    if (plan.stayAlive !== undefined) state = openState(plan.stateDir);
+    if (plan.stayAlive !== undefined) state = openState(plan.stateDir, host.pid);
     state?.remove('fault.json'); // of the run before a restart
   } catch (error) {
     sayFailure(log, error); // the container can be held all the same
   }
-  const degraded = degradedBy(readLauncherClues(process.env));
+  const degraded = host.degraded();
   if (degraded !== undefined) log.say(degraded.sentence);
   return {
     ...context,
@@ -74,7 +76,7 @@ export function openDesk(context: Context): Desk {
 
 /** Lays the archives over the root, in order. Undefined: all is well, go on; else how the run ended without a command. */
 export async function layOverlays(desk: Desk): Promise<Run | undefined> {
-  const { plan, log, signals } = desk;
+  const { plan, log, signals, host } = desk;
   if (plan.fstree.length === 0) return undefined;
   const abort = new AbortController();
   let stop: SignalName | undefined;
@@ -88,6 +90,7 @@ export async function layOverlays(desk: Desk): Promise<Run | undefined> {
     await applyOverlay(plan.fstree, {
       root: plan.root,
       stateDirectory: plan.stateDir,
+      stateOwner: host.pid,
       log,
       signal: abort.signal,
       limits: { stallMs: plan.stallMs, totalMs: plan.totalMs },
@@ -105,10 +108,10 @@ export async function layOverlays(desk: Desk): Promise<Run | undefined> {
 
 /** Starts the command and stays with it to its end. */
 export async function runCommand(desk: Desk): Promise<Run> {
-  const { plan, log, signals, hooks, state } = desk;
+  const { plan, log, signals, hooks, state, host } = desk;
   const command = plan.verbose ? explain(desk) : plan.command;
   if (plan.verbose) log.detail(`starting: ${shown(command)}`); // not afterwards: it would land in the middle of the command's first line
-  return superviseCommand(command, signals, {
+  return host.run(command, signals, {
     onStart: (pid) => {
       if (state !== undefined) keepEnvironment(state, plan.command, log); // the command need not wait for it
       recordState(desk, 'running', pid);
@@ -158,7 +161,8 @@ function explain({ plan, log, undo }: Desk): CommandLine {
 export async function sayEnd(desk: Desk, run: Run, fault: Fault | undefined): Promise<void> {
   const { plan, log, hooks } = desk;
   const ran = run.pid === undefined ? '' : ` after ${showDuration(run.durationMs)}`;
-  log.detail(`the command ${summarise(run.outcome)}${ran}`, { status: statusOf(run.outcome) });
+  const mapped = run.status === statusOf(run.outcome) ? '' : `, which --exit-map makes ${run.status}`;
+  log.detail(`the command ${summarise(run.outcome)}${ran}${mapped}`, { status: run.status });
   recordState(desk, 'ended', run.pid);
   if (run.stop !== undefined && run.pid !== undefined) await callHook(hooks, 'afterStop', run.outcome, log);
   if (fault === undefined) return;
@@ -182,9 +186,9 @@ export function isHeld({ plan }: Desk, run: Run, fault: Fault | undefined): bool
 
 /** Holds the container until somebody lets it go, or the time limit is over. */
 export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefined): Promise<void> {
-  const { plan, log, signals, hooks, state } = desk;
+  const { plan, log, signals, hooks, state, host } = desk;
   const limitMs = plan.stayAlive?.limitMs;
-  const parked = park(signals, limitMs); // listens first: a stop that comes now must not wait for a hook
+  const parked = host.park(signals, limitMs); // listens first: a stop that comes now must not wait for a hook
   if (fault !== undefined) await Promise.race([parked, callHook(hooks, 'onFault', fault, log)]);
   await Promise.race([parked, callHook(hooks, 'beforePark', fault, log)]);
   recordState(desk, 'parked', run.pid);
@@ -196,24 +200,48 @@ export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefin
     commandPid: run.pid,
     durationMs: run.durationMs,
     container: identifyContainer(readClues()),
-    ownPid: process.pid,
+    ownPid: host.pid,
     shell,
     stateDirectory: state?.directory,
     limitMs,
     isReachedByStops: desk.isReachedByStops,
   });
   for (const line of banner) log.say(line);
+  const lineOf = (signal: string | undefined): string => asLine(plan, endOfPark(run, signal), run.status);
+  host.handOver({
+    status: run.status,
+    limitMs,
+    lines: { released: lineOf(SIGNAL_PLACE), expired: lineOf(undefined) },
+  });
   const end = await parked;
   recordState(desk, 'ended', run.pid);
-  const why = end.kind === 'stopped' ? `let go by ${end.signal}` : 'the time limit is over';
-  log.say(`${why}, ending with status ${statusOf(run.outcome)}`, { status: statusOf(run.outcome) });
+  log.say(endOfPark(run, end.kind === 'stopped' ? end.signal : undefined), { status: run.status });
+}
+
+/** Says why a park is over. */
+function endOfPark(run: Run, signal: string | undefined): string {
+  const why = signal === undefined ? 'the time limit is over' : `let go by ${signal}`;
+  return `${why}, ending with status ${run.status}`;
+}
+
+/** What the log would write, for somebody else to write it. */
+function asLine(plan: Plan, message: string, status: number): string {
+  let line = '';
+  createLog({
+    json: plan.jsonLog,
+    write: (text) => {
+      line += text;
+    },
+  }).say(message, { status });
+  return line;
 }
 
 /** Off, where Node cannot replace itself by the command: as its parent, and otherwise out of the way. */
-export async function runAsChild({ plan, log, signals }: Context): Promise<Outcome> {
-  const { outcome } = await superviseCommand(plan.command, signals);
+export async function runAsChild({ plan, log, signals }: Context): Promise<Run> {
+  const run = await superviseCommand(plan.command, signals);
+  const { outcome } = run;
   if (outcome.kind === 'not-started') log.warn(`cannot start ${shown(plan.command)}: ${outcome.reason}`);
-  return outcome;
+  return run;
 }
 
 function shown(command: CommandLine): string {
@@ -252,11 +280,11 @@ function keepEnvironment(state: State, { environment }: CommandLine, log: Log): 
 type Phase = 'overlay' | 'running' | 'ended' | 'parked';
 
 /** state.json for whoever looks from inside. Its loss is no reason to disturb the command. */
-function recordState({ state, plan, startedAt, log }: Desk, phase: Phase, commandPid?: number): void {
+function recordState({ state, plan, startedAt, log, host }: Desk, phase: Phase, commandPid?: number): void {
   writeRecord(state, log, 'state.json', {
     schema: 1,
     phase,
-    pids: { entry: process.pid, command: commandPid ?? null },
+    pids: { entry: host.pid, command: commandPid ?? null },
     argv: shownArgv(plan.command),
     cwd: workingDirectory(),
     uid: process.getuid?.() ?? null,

@@ -31,13 +31,14 @@ function usualPlaces(uid: number): readonly string[] {
  * Opens the state directory, making it where needed.
  *
  * @param directory the one that must be used; default: the first usual place that can be had and is ours
+ * @param owner the pid that the record is kept under: the native init's where it is in front of us. Default: ours
  * @throws EntryError `DDBG_STATE` with every place that was tried and why not
  */
-export function openState(directory?: string): State {
+export function openState(directory?: string, owner = process.pid): State {
   const uid = process.getuid?.() ?? 0;
   const refusals: string[] = [];
   for (const place of directory === undefined ? usualPlaces(uid) : [directory]) {
-    const refusal = claim(place, uid);
+    const refusal = claim(place, uid, owner);
     if (refusal !== undefined) refusals.push(`${place}: ${refusal}`);
     else {
       return {
@@ -53,7 +54,7 @@ export function openState(directory?: string): State {
 }
 
 /** Makes the directory ours, or says why it cannot be: a directory planted by another user is never trusted. */
-function claim(place: string, uid: number): string | undefined {
+function claim(place: string, uid: number, owner: number): string | undefined {
   try {
     try {
       mkdirSync(place, { mode: 0o700 });
@@ -66,7 +67,7 @@ function claim(place: string, uid: number): string | undefined {
       if ((stats.mode & 0o077) !== 0)
         return `is open to others (mode ${(stats.mode & 0o7777).toString(8)}, not 700)`;
     }
-    if (isOfAnotherRun(place)) return 'is in use by another ddbg-entry';
+    if (isOfAnotherRun(place, owner)) return 'is in use by another ddbg-entry';
     writeWhole(place, '.probe', '');
     rmSync(join(place, '.probe'));
     return undefined;
@@ -76,10 +77,10 @@ function claim(place: string, uid: number): string | undefined {
 }
 
 /** `docker exec C ddbg-entry ...` must not write over the record of the container's own. A restart has the same pid. */
-function isOfAnotherRun(place: string): boolean {
+function isOfAnotherRun(place: string, owner: number): boolean {
   try {
     const { phase, pids } = JSON.parse(readFileSync(join(place, 'state.json'), 'utf8'));
-    return phase !== 'ended' && pids.entry !== process.pid && existsSync(`/proc/${pids.entry}`);
+    return phase !== 'ended' && pids.entry !== owner && existsSync(`/proc/${pids.entry}`);
   } catch {
     return false; // none there, or not readable as one
   }

@@ -27,7 +27,7 @@ describe('arguments', () => {
     [['--root=/a=b', 'x'], ['x'], { root: '/a=b' }],
     [['', 'x'], ['', 'x'], {}],
   ])('%j', (argv, command, flags) => {
-    expect(parseArguments(argv)).toEqual({ flags, question: undefined, command });
+    expect(parseArguments(argv)).toEqual({ flags, initFlags: [], question: undefined, command });
   });
 
   test('questions', () => {
@@ -36,6 +36,54 @@ describe('arguments', () => {
     expect(parseArguments(['--version']).question).toBe('version');
     expect(parseArguments(['x', '--help']).question).toBeUndefined();
     expect(parseArguments(['--', '--help']).question).toBeUndefined();
+    expect(parseArguments(['--install'])).toMatchObject({ question: 'install', installDirectory: undefined });
+    expect(parseArguments(['--install=/usr/local/bin'])).toMatchObject({
+      installDirectory: '/usr/local/bin',
+    });
+  });
+
+  test("the native init's are named, their values are its own", () => {
+    const argv = [
+      '--init',
+      '--grace=10s',
+      '--group',
+      '--pdeathsig=TERM',
+      '--exit-map=1:0',
+      '--stop-signal-map=x',
+      'a',
+    ];
+    expect(plan([...argv.slice(0, 2), ...argv]).initFlags).toEqual([
+      'init',
+      'grace',
+      'group',
+      'pdeathsig',
+      'exit-map',
+      'stop-signal-map',
+    ]);
+  });
+
+  describe('--allow', () => {
+    const given = (list: string, DEBUG: string) => () => plan([`--allow=${list}`, 'x'], { DEBUG });
+
+    test.each([
+      ['verbose', 'verbose'],
+      ['fstree,verbose', 'verbose,fstree=/x'],
+      ['stayalive', 'stayalive=30m,express:*'],
+      ['none', 'express:*'],
+    ])('--allow=%s lets %s through', (list, text) => {
+      expect(given(list, text)).not.toThrow();
+    });
+
+    test.each([
+      ['verbose', 'fstree=/x', 'cannot use fstree of DEBUG: this image allows verbose'],
+      ['none', 'verbose', 'cannot use verbose of DEBUG: this image allows none'],
+      ['verbose,fstree', 'verbose,stayalive=always', 'cannot use stayalive'],
+      ['verbos', 'x', "--allow=verbos has 'verbos'"],
+      ['verbose,', 'x', "--allow=verbose, has ''"],
+      ['verbose, fstree', 'x', "has ' fstree'"],
+    ])('--allow=%s refuses %s', (list, text, message) => {
+      expect(given(list, text)).toThrow(message);
+    });
   });
 
   test.each([
@@ -76,6 +124,7 @@ describe('the plan', () => {
     const made = plan(['--root=/r', '--stall-timeout=5s', '--fetch-timeout=2m', '--', 'x', 'y'], environment);
     expect(made).toEqual({
       on: true,
+      initFlags: [],
       command: { argv: ['x', 'y'], environment: { ...environment, DEBUG: 'express:*' } },
       verbose: true,
       stayAlive: undefined,

@@ -3,16 +3,24 @@
  */
 import { readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
+import { isByNpx, parentOf } from './npx.ts';
 
 export interface LauncherClues {
+  /** Native: the init is in front of us. */
+  readonly host: 'bare' | 'native';
+  /** Of us, or of the init. */
   readonly pid: number;
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** What /proc/PPID/exe points to, its file name; undefined where it cannot be read. */
+  /** The file that the parent of that process runs, without its folder; undefined where it cannot be read. */
   readonly parentProgram: string | undefined;
 }
 
-export function readLauncherClues(environment: LauncherClues['environment']): LauncherClues {
-  return { pid: process.pid, environment, parentProgram: programOf(process.ppid) };
+export function readLauncherClues(
+  host: LauncherClues['host'],
+  environment: LauncherClues['environment'],
+): LauncherClues {
+  const pid = host === 'bare' ? process.pid : process.ppid;
+  return { host, pid, environment, parentProgram: programOf(parentOf(pid)) };
 }
 
 export interface Degraded {
@@ -23,18 +31,17 @@ export interface Degraded {
 
 /** Pure. Undefined: nothing to say. */
 export function degradedBy(clues: LauncherClues): Degraded | undefined {
-  const { environment, pid, parentProgram } = clues;
-  const byNpx = environment.npm_command === 'exec' || environment.npm_lifecycle_event === 'npx';
-  if (byNpx && pid !== 1) {
+  const { host, environment, pid, parentProgram } = clues;
+  if (isByNpx(environment) && pid !== 1) {
     const losesStops = parentProgram !== undefined && /^(dash|sh|busybox|ash)$/.test(parentProgram);
     const sentence = losesStops
       ? `started by npx through ${parentProgram}: a stop never reaches the command, nor do HUP, QUIT and USR2, and a death by signal becomes status 1; put ENV npm_config_script_shell=/bin/bash into the Dockerfile (HUP stays lost), or install the package and use ENTRYPOINT ["ddbg-entry", "--"]`
       : `started by npx: HUP never reaches the command, and start-up takes a quarter of a second longer; install the package and use ENTRYPOINT ["ddbg-entry", "--"]`;
     return { sentence, losesStops };
   }
-  if (pid === 1) {
+  if (pid === 1 && host === 'bare') {
     const sentence =
-      'node is PID 1 here: orphaned processes are not reaped, and the command is not PID 1 itself; docker run --init mends the reaping';
+      'node is PID 1 here: orphaned processes are not reaped, and 40 MB stay in use; RUN ddbg-entry --install in the Dockerfile mends it (or docker run --init the reaping)';
     return { sentence, losesStops: false };
   }
   return undefined;

@@ -17,6 +17,8 @@ export interface ApplyOverlayOptions {
   readonly root?: string | undefined;
   /** Where downloads, replaced originals and overlay.json go. Default: the first usual place that can be had. */
   readonly stateDirectory?: string | undefined;
+  /** The pid of the process that the state directory belongs to. Default: this one. */
+  readonly stateOwner?: number | undefined;
   /** Default: our own lines on stderr, without details. */
   readonly log?: Log | undefined;
   /** Aborting it ends the work at once, with DDBG_ABORTED and the root unchanged. Default: it cannot be aborted. */
@@ -42,7 +44,7 @@ export async function applyOverlay(
     typeof source === 'string' ? parseFstree(source, 'fstree') : source,
   );
   if (options.root === undefined) refuseHost(identifyContainer(readClues()));
-  const state = openState(options.stateDirectory);
+  const state = openState(options.stateDirectory, options.stateOwner);
   const { applyOverlays } = await import('./overlay.ts'); // with undici, tar and yauzl: 80 ms that off must not pay
   const report = await applyOverlays(parsed, {
     root: options.root ?? '/',

@@ -1,11 +1,16 @@
 /**
- * Off: the command takes our place, where Node can do that (process.execve: Node >= 22.15 and >= 23.11).
+ * Something else takes our place, where Node can do that (process.execve: Node >= 22.15 and >= 23.11): the command when
+ * off, the native init when on.
  */
-
+import { accessSync, constants } from 'node:fs';
+import { basename } from 'node:path';
 import type { CommandLine } from '../plan.ts';
-import { resolveCommand } from './resolve.ts';
+import { resolveCommand, which } from './resolve.ts';
 
 type Execve = (file: string, args: readonly string[], environment: Record<string, string>) => never;
+
+/** Undefined before Node 22.15. */
+const { execve } = process as unknown as { execve?: Execve };
 
 /** A string longer than this fails with E2BIG (MAX_ARG_STRLEN, 32 pages). */
 const LONGEST_STRING_BYTES = 32 * 4096 - 1;
@@ -24,16 +29,40 @@ const IGNORED_BY_NODE = ['SIGPIPE', 'SIGXFSZ'] as const;
  * look shows is left: a file that somebody has open for writing (ETXTBSY).
  */
 export function becomeCommand(command: CommandLine): void {
-  const execve = (process as unknown as { execve?: Execve }).execve;
   if (execve === undefined) return;
   const resolution = resolveCommand(command.argv[0] ?? '', command.environment);
   if (!resolution.ok || !resolution.isCertain || !fitsIntoExecve(command)) return;
+  replaceUs(resolution.path, command.argv, command.environment);
+}
+
+/**
+ * Replaces this process by the native init with our own arguments; it starts a Node of its own, which comes out at
+ * nativeHost. Returns when it cannot.
+ */
+export function becomeInit(init: string, argv: readonly string[]): void {
+  if (execve === undefined) return;
+  // It looks for node where we were found; called by a path that PATH does not have, we are not sure to be found again.
+  if (which(basename(process.execPath), process.env.PATH) === undefined && !process.env.DDBG_NODE) return;
+  try {
+    accessSync(init, constants.X_OK); // also says no on a mount with noexec
+  } catch {
+    return; // not built for this platform
+  }
+  const environment = Object.entries(process.env).map(([name, value = '']) => [name, value] as const);
+  replaceUs(init, [init, ...argv], Object.fromEntries(environment));
+}
+
+function replaceUs(
+  file: string,
+  argv: readonly string[],
+  environment: Readonly<Record<string, string>>,
+): void {
   for (const signal of IGNORED_BY_NODE) {
     const listener = (): void => {};
     process.on(signal, listener);
     process.removeListener(signal, listener);
   }
-  execve.call(process, resolution.path, [...command.argv], { ...command.environment });
+  execve?.call(process, file, [...argv], { ...environment });
 }
 
 function fitsIntoExecve(command: CommandLine): boolean {

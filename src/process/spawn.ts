@@ -9,6 +9,7 @@ import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { errnoOf, reasonOf } from '../errors.ts';
 import type { Outcome, SignalName } from '../outcome.ts';
+import { signalNumber } from '../outcome.ts';
 import type { CommandLine } from '../plan.ts';
 
 export interface RunningCommand {
@@ -42,7 +43,7 @@ export function spawnCommand(command: CommandLine): RunningCommand {
         else resolve({ kind: 'exited', status: status ?? 0 });
       });
     }),
-    send: (signal) => child.kill(signal),
+    send: (signal) => child.kill(signalNumber(signal)),
   };
 }
 

@@ -39,6 +39,8 @@ export function transition(state: RunState, event: RunEvent): RunState {
 /** How a run went. */
 export interface Run {
   readonly outcome: Outcome;
+  /** The exit status that this makes of the container: statusOf(outcome), unless --exit-map says otherwise. */
+  readonly status: number;
   /** The stop that was asked for, if any: TERM, INT or QUIT passed on; HUP, or a terminal's Ctrl-C, when the end came soon. */
   readonly stop: SignalName | undefined;
   readonly pid: number | undefined;
@@ -48,7 +50,7 @@ export interface Run {
 
 /** A run that came to its end without a command. */
 export function neverStarted(outcome: Outcome, stop: SignalName | undefined): Run {
-  return { outcome, stop, pid: undefined, durationMs: 0 };
+  return { outcome, status: statusOf(outcome), stop, pid: undefined, durationMs: 0 };
 }
 
 export interface Watchers {
@@ -119,11 +121,12 @@ export async function superviseCommand(
   }
   const outcome = await running.ended;
   if (statusOf(outcome) !== 0 && foregroundGroup() !== undefined) await setTimeout(LATE_SIGNAL_MS);
-  stop ??= stopThatPassed(outcome, passing);
+  stop ??= stopThatPassed(outcome, passing, foregroundGroup() !== undefined);
   signals.handTo(undefined); // a stop from here on is meant for whoever comes next: the park
   state = transition(state, 'end');
   return {
     outcome,
+    status: statusOf(outcome),
     stop,
     pid,
     durationMs: pid === undefined ? 0 : performance.now() - started,
@@ -131,7 +134,7 @@ export async function superviseCommand(
 }
 
 /** One that may not have been meant as a stop: HUP is "read your configuration again" to many, Ctrl-C gives up a query. */
-interface PassingStop {
+export interface PassingStop {
   readonly signal: SignalName;
   /** Milliseconds, performance.now(). */
   readonly at: number;
@@ -149,13 +152,23 @@ function foregroundGroup(): number | undefined {
   return ours !== undefined && ours.foreground === ours.group ? ours.group : undefined;
 }
 
+/** Whether Ctrl-C could be typed anywhere. */
+export function hasTerminal(): boolean {
+  return (readGroups('self')?.foreground ?? -1) !== -1;
+}
+
 /**
- * HUP, or Ctrl-C and Ctrl-\ on a terminal that we share: a stop when the command ends of it, or soon after it, and not
- * for ever.
+ * HUP, or Ctrl-C and Ctrl-\ on a terminal: a stop when the command ends of it, or soon after it, and not for ever.
+ *
+ * @param onTerminal whether the command could be reached from a keyboard, so that a death by INT is a Ctrl-C's
  */
-function stopThatPassed(outcome: Outcome, seen: PassingStop | undefined): SignalName | undefined {
+export function stopThatPassed(
+  outcome: Outcome,
+  seen: PassingStop | undefined,
+  onTerminal: boolean,
+): SignalName | undefined {
   if (seen !== undefined && performance.now() - seen.at < PASSING_STOP_LASTS_MS) return seen.signal;
-  if (foregroundGroup() === undefined) return undefined;
+  if (!onTerminal) return undefined;
   return (['SIGINT', 'SIGQUIT'] as const).find((signal) => statusOf(outcome) === 128 + signalNumber(signal));
 }
 

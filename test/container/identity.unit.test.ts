@@ -153,16 +153,27 @@ test('rlimits as the kernel lists them', () => {
 
 test.each([
   [
-    { pid: 7, environment: { npm_command: 'exec' }, parentProgram: 'dash' },
+    { host: 'bare' as const, pid: 7, environment: { npm_command: 'exec' }, parentProgram: 'dash' },
     /npx through dash.*npm_config_script_shell=\/bin\/bash/,
   ],
-  [{ pid: 7, environment: { npm_command: 'exec' }, parentProgram: 'node' }, /npx: HUP/],
-  [{ pid: 1, environment: {}, parentProgram: undefined }, /PID 1.*--init/],
+  [
+    { host: 'native' as const, pid: 7, environment: { npm_command: 'exec' }, parentProgram: 'dash' },
+    /npx through dash.*npm_config_script_shell=\/bin\/bash/,
+  ],
+  [
+    { host: 'bare' as const, pid: 7, environment: { npm_command: 'exec' }, parentProgram: 'node' },
+    /npx: HUP/,
+  ],
+  [
+    { host: 'bare' as const, pid: 1, environment: {}, parentProgram: undefined },
+    /PID 1.*RUN ddbg-entry --install/,
+  ],
 ])('degraded: %j', (clues, line) => {
   expect(degradedBy(clues)?.sentence).toMatch(line);
   expect(degradedBy(clues)?.losesStops).toBe(clues.parentProgram === 'dash');
 });
 
 test('started by an init there is nothing to say', () => {
-  expect(degradedBy({ pid: 7, environment: {}, parentProgram: 'docker-init' })).toBeUndefined();
+  expect(degradedBy({ host: 'bare', pid: 7, environment: {}, parentProgram: 'docker-init' })).toBeUndefined();
+  expect(degradedBy({ host: 'native', pid: 1, environment: {}, parentProgram: undefined })).toBeUndefined();
 });

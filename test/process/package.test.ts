@@ -26,6 +26,8 @@ test('it holds only what runs, and needs no other package', () => {
     'dist/index.cjs',
     'dist/index.d.ts',
     'dist/index.js',
+    'dist/init/linux-arm64/ddbg-init',
+    'dist/init/linux-x64/ddbg-init',
     'dist/overlay-HASH.cjs',
     'package.json',
   ]);

@@ -1,0 +1,73 @@
+/**
+ * npx in front of us: npm adds some 25 variables and PATH entries for the program that it runs, and the dash that it
+ * runs it with drops every variable that is no shell name. Without us, and without npx, the command would see none of
+ * that. npm's own environment is what the container was given: it stands in /proc.
+ */
+import { readFileSync, readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Pure. */
+export function isByNpx(environment: Environment): boolean {
+  return environment.npm_command === 'exec' || environment.npm_lifecycle_event === 'npx';
+}
+
+/**
+ * The environment as npx was given it; ours, when it is not npx that runs us.
+ *
+ * @param pid the process that npx started: we, or the native init in front of us
+ */
+export function environmentBeforeNpx(environment: Environment, pid: number): Environment {
+  if (!isByNpx(environment)) return environment;
+  const npm = findNpm(parentOf(pid));
+  try {
+    if (npm !== undefined) return parseEnviron(readFileSync(`/proc/${npm}/environ`, 'utf8'));
+  } catch {
+    // npm runs as somebody else
+  }
+  return withoutNpm(environment);
+}
+
+/** npm is Node; between it and us there is at most its shell. */
+function findNpm(parent: number): number | undefined {
+  return [parent, parentOf(parent)].find((pid) => {
+    try {
+      return basename(readlinkSync(`/proc/${pid}/exe`)).startsWith('node');
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** What is in front of the first = is the name. */
+function parseEnviron(text: string): Environment {
+  const entries = text.split('\0').filter((entry) => entry.includes('='));
+  return Object.fromEntries(
+    entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
+  );
+}
+
+/** As far as it can be told from here: a variable that npm has overwritten is lost. */
+function withoutNpm(environment: Environment): Environment {
+  const isOfNpm = (name: string): boolean =>
+    /^npm_/.test(name) || ['NODE', 'EDITOR', 'COLOR', 'INIT_CWD'].includes(name);
+  const isPathOfNpm = (folder: string): boolean => /\/node_modules\/\.bin$|\/node-gyp-bin$/.test(folder);
+  const kept = Object.entries(environment).filter(([name]) => !isOfNpm(name));
+  return {
+    ...Object.fromEntries(kept),
+    PATH: environment.PATH?.split(':')
+      .filter((folder) => !isPathOfNpm(folder))
+      .join(':'),
+  };
+}
+
+/** Out of /proc/PID/stat, proc(5); 0 where it cannot be told. */
+export function parentOf(pid: number): number {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]); // the name before it may hold anything
+  } catch {
+    return 0;
+  }
+}

@@ -1,0 +1,859 @@
+/*
+ * ddbg-init: the native PID 1 of ddbg-entry, for what Node cannot do (leave no trace, reap orphans, hand over a
+ * terminal, hand on limits and descriptors as they came, wait without 40 MB).
+ *
+ *     off        one execve: the command takes our place, nothing of ours remains
+ *     --init     stays in front of it: starts it, passes signals on, reaps, ends with its status
+ *     on         the same, but node (cli.cjs) is asked first and says what to do; the command outlives node
+ *     parked     waits alone, for whoever lets the container go
+ *
+ *     PLANNING --start--> RUNNING --end--> [GRACE] --> JUDGING --park--> PARKED --USR1--> PLANNING
+ *        '------------------------------- exit, become ------------------'
+ *
+ * It decides nothing beyond "may one of our words be there": the words are read in src/parse.ts. Node and we talk over
+ * a socket pair. From node, records that end with NUL:
+ *
+ *     hold never|fault|always LIMIT_MS   what to do after the end of the command if node is gone by then
+ *     keep N, arg WORD...                the command: these words, then the last N of those we were given
+ *     unset NAME, set NAME=VALUE         its environment: how it differs from the one we were given
+ *     start                              start the command
+ *     become                             none of our words after all: as if off
+ *     released TEXT, expired TEXT        lines to say at the end of a park, SIGNAL in the first stands for the name
+ *     park STATUS LIMIT_MS               hold the container; node is done
+ *     exit STATUS                        end; node is done
+ *
+ * To node, lines: started PID, failed ERRNO, stopped SIGNAL (before it was started), stop SIGNAL and signal SIGNAL
+ * (passed on), ended exited|killed NUMBER STATUS (STATUS: what that makes of the container, --exit-map applied).
+ */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { OWN_FAILURE = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127, BY_SIGNAL = 128 };
+enum { MOST_SIGNALS = 64 };
+
+extern char **environ;
+
+static char **arguments; /* all of them, for node */
+static char **given_command;
+static struct { char **command, **environment; } plan; /* what was given, until node changes it */
+static struct { int kept, count; char **words; } change; /* of the command: these words, then the last `kept` of its own */
+
+/* flags */
+static bool stays, to_all;
+static long grace_ms;
+static int death_signal;
+static unsigned char sent_as[MOST_SIGNALS + 1]; /* 0: not at all */
+static bool is_mapped[MOST_SIGNALS + 1];
+static unsigned char status_as[256];
+
+static enum { PLANNING, RUNNING, GRACE, JUDGING, PARKED } phase;
+static enum { NEVER, ON_FAULT, ALWAYS } hold; /* if node is gone */
+static long hold_limit_ms;
+static pid_t command_pid, node_pid; /* 0: none */
+static int link_fd = -1, signal_fd = -1;
+static int end;             /* of the command, as waitpid(2) has it */
+static bool has_ended;
+static int stop;            /* the first stop that was asked for; 0: none */
+static int terminal = -1;   /* a descriptor of the one whose foreground is ours */
+static int64_t deadline_ms; /* of the park or the grace; 0: none */
+static int parked_status;
+static char *released, *expired;
+
+static uint64_t given_mask;
+static struct sigaction given_child_action;
+
+/* ---- saying ------------------------------------------------------------------------------------------------------ */
+
+/* One line on stderr, as src/log.ts would write it. */
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
+    char text[1024], line[2 * sizeof text];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    const char *log = getenv("DDBG_LOG");
+    bool json = log != NULL && strcmp(log, "json") == 0;
+    size_t at = (size_t)sprintf(line, json ? "{\"level\":\"warn\",\"message\":\"" : "ddbg-entry: ");
+    for (const char *c = text; *c != '\0' && at < sizeof line - 8; c++) {
+        if (json && (*c == '"' || *c == '\\')) line[at++] = '\\';
+        line[at++] = (unsigned char)*c < ' ' ? '?' : *c;
+    }
+    at += (size_t)sprintf(line + at, json ? "\"}\n" : "\n");
+    if (write(STDERR_FILENO, line, at) < 0) return; /* nobody listens: no reason to disturb the command */
+}
+
+#define FAIL(...) (say(__VA_ARGS__), exit(OWN_FAILURE))
+
+static void *must(void *memory) {
+    if (memory == NULL) FAIL("cannot go on: out of memory");
+    return memory;
+}
+
+/* FOLDER/NAME; the empty folder is the one we are in, as in PATH. */
+static char *join(const char *folder, size_t length, const char *name) {
+    char *file;
+    return asprintf(&file, "%.*s%s%s", (int)length, folder, length > 0 ? "/" : "", name) < 0 ? must(NULL) : file;
+}
+
+/* ---- flags: one word each, so that they can be stepped over ------------------------------------------------------ */
+
+static const char *const SIGNAL_NAMES[] = {
+    [1] = "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+    "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH",
+    "IO", "PWR", "SYS",
+};
+enum { FIRST_REALTIME = 34 }; /* as glibc and kill(1) count: two of the kernel's 32 are libc's own */
+
+/* The number in front of a sign, or -1; moves on behind the sign. */
+static int read_number(const char **text, int most) {
+    char *rest;
+    if (!isdigit((unsigned char)**text)) return -1;
+    unsigned long number = strtoul(*text, &rest, 10);
+    *text = rest;
+    return number > (unsigned long)most ? -1 : (int)number;
+}
+
+/* TERM, SIGTERM, 15, RTMIN+3, RTMAX-1; -1 for anything else. Moves on behind it. */
+static int read_signal(const char **text) {
+    if (isdigit((unsigned char)**text)) return read_number(text, MOST_SIGNALS);
+    if (strncasecmp(*text, "SIG", 3) == 0) *text += 3;
+    bool from_first = strncasecmp(*text, "RTMIN", 5) == 0;
+    if (from_first || strncasecmp(*text, "RTMAX", 5) == 0) {
+        int base = from_first ? FIRST_REALTIME : MOST_SIGNALS, distance = 0;
+        *text += 5;
+        if (**text == (from_first ? '+' : '-')) {
+            *text += 1;
+            distance = read_number(text, MOST_SIGNALS - FIRST_REALTIME);
+            if (distance < 0) return -1;
+        }
+        return from_first ? base + distance : base - distance;
+    }
+    size_t length = strspn(*text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz12");
+    for (int number = 1; number < (int)(sizeof SIGNAL_NAMES / sizeof *SIGNAL_NAMES); number++) {
+        if (strlen(SIGNAL_NAMES[number]) != length || strncasecmp(SIGNAL_NAMES[number], *text, length) != 0) continue;
+        *text += length;
+        return number;
+    }
+    return -1;
+}
+
+static bool read_init(const char *value) {
+    stays = true;
+    return value == NULL;
+}
+
+static bool read_group(const char *value) {
+    stays = to_all = true;
+    return value == NULL;
+}
+
+static bool read_grace(const char *value) {
+    stays = true;
+    int count = value == NULL ? -1 : read_number(&value, 9999999);
+    if (count <= 0 || value[0] == '\0' || value[1] != '\0') return false;
+    const char *units = "smh", *unit = strchr(units, *value);
+    static const long UNIT_MS[] = {1000, 60 * 1000, 3600 * 1000};
+    if (unit == NULL || count > 576 * 3600 * 1000L / UNIT_MS[unit - units]) return false;
+    grace_ms = count * UNIT_MS[unit - units];
+    return true;
+}
+
+static bool read_death_signal(const char *value) {
+    death_signal = value == NULL ? -1 : read_signal(&value);
+    return death_signal > 0 && *value == '\0';
+}
+
+/* FROM:TO[,FROM:TO...] */
+static bool read_signal_map(const char *value) {
+    stays = true;
+    while (value != NULL) {
+        int from = read_signal(&value);
+        if (from <= 0 || from == SIGKILL || from == SIGSTOP || from == SIGCHLD || *value++ != ':') return false;
+        int to = read_signal(&value);
+        if (to < 0 || (*value != ',' && *value != '\0')) return false;
+        sent_as[from] = (unsigned char)to;
+        is_mapped[from] = true;
+        if (*value++ == '\0') return true;
+    }
+    return false;
+}
+
+static bool read_status_map(const char *value) {
+    stays = true;
+    while (value != NULL) {
+        int from = read_number(&value, 255);
+        if (from < 0 || *value++ != ':') return false;
+        int to = read_number(&value, 255);
+        if (to < 0 || (*value != ',' && *value != '\0')) return false;
+        status_as[from] = (unsigned char)to;
+        if (*value++ == '\0') return true;
+    }
+    return false;
+}
+
+/* Ours alone have a reader; the others are src/plan.ts's, which also has these names: a test holds the two together. */
+static const struct { const char *name; bool (*read)(const char *); const char *form; } FLAGS[] = {
+    {"init", read_init, "takes no value"},
+    {"group", read_group, "takes no value"},
+    {"grace", read_grace, "must be a duration such as 10s, 2m or 1h, at most 576h"},
+    {"pdeathsig", read_death_signal, "must be a signal such as TERM or 15"},
+    {"stop-signal-map", read_signal_map, "must be FROM:TO[,FROM:TO...], signals such as TERM:QUIT; a TO of 0 drops it"},
+    {"exit-map", read_status_map, "must be FROM:TO[,FROM:TO...], statuses from 0 to 255 such as 143:0"},
+    {"allow", NULL, NULL}, {"root", NULL, NULL}, {"state-dir", NULL, NULL},
+    {"stall-timeout", NULL, NULL}, {"fetch-timeout", NULL, NULL},
+};
+
+/* Reads ours, and finds the command. Returns true for a question (--help and the like), which node answers. */
+static bool read_flags(char **word) {
+    for (int number = 0; number <= MOST_SIGNALS; number++) sent_as[number] = (unsigned char)number;
+    for (int status = 0; status < 256; status++) status_as[status] = (unsigned char)status;
+    bool is_question = false;
+    for (; *word != NULL && (*word)[0] == '-' && (*word)[1] != '\0'; word++) {
+        if (strcmp(*word, "--") == 0) {
+            word++;
+            break;
+        }
+        const char *name = *word + 2;
+        size_t length = strcspn(name, "="), at = 0, count = sizeof FLAGS / sizeof *FLAGS;
+        const char *value = name[length] == '=' ? name + length + 1 : NULL;
+        if (strcmp(*word, "-h") == 0 || strcmp(*word, "--help") == 0 || strcmp(*word, "--version") == 0 ||
+            strncmp(*word, "--install", 9) == 0) {
+            is_question = true;
+            continue;
+        }
+        while (at < count && !((*word)[1] == '-' && strlen(FLAGS[at].name) == length &&
+                               strncmp(FLAGS[at].name, name, length) == 0))
+            at++;
+        if (at == count)
+            FAIL("cannot run: '%s' is no flag of ours; put -- in front of a command that starts with a dash", *word);
+        if (FLAGS[at].read != NULL && !FLAGS[at].read(value)) FAIL("cannot run: %s: it %s", *word, FLAGS[at].form);
+    }
+    given_command = word;
+    return is_question;
+}
+
+/* ---- the gate ---------------------------------------------------------------------------------------------------- */
+
+/* PERHAPS: begins like one of ours, and may be a slip of the pen, or not even that. */
+static enum { NOTHING, PERHAPS, SURELY } look_for_words(void) {
+    static const char SEPARATORS[] = ", \t\r\n;'\"";
+    static const char *const WORDS[] = {"verbose", "stayalive", "fstree"};
+    static const int TELLING[] = {4, 4, 3}; /* letters after which no other word is likely */
+    const char *strict = getenv("DDBG"), *text = getenv("DEBUG");
+    if (strict != NULL) {
+        if (*strict != '\0') return SURELY;
+        unsetenv("DDBG"); /* empty: we are switched off */
+        return NOTHING;
+    }
+    int found = NOTHING;
+    while (text != NULL && *(text += strspn(text, SEPARATORS)) != '\0') {
+        size_t length = strcspn(text, SEPARATORS);
+        for (int at = 0; at < 3; at++) {
+            size_t whole = strlen(WORDS[at]);
+            bool is_whole = strncmp(text, WORDS[at], whole) == 0 && (length == whole || text[whole] == '=');
+            if (is_whole) found = SURELY;
+            else if (found == NOTHING && strncasecmp(text, WORDS[at], (size_t)TELLING[at]) == 0) found = PERHAPS;
+        }
+        text += length;
+    }
+    return found;
+}
+
+/* ---- exec -------------------------------------------------------------------------------------------------------- */
+
+/* What execvp(3) of glibc and every shell do with a file that the kernel does not know: text is sh's. */
+static void exec_text(const char *file, char **argv, char **envp) {
+    char head[128];
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : read(fd, head, sizeof head);
+    if (fd >= 0) close(fd);
+    errno = ENOEXEC;
+    if (size < 0 || memchr(head, '\0', (size_t)size) != NULL) return;
+    int count = 0;
+    while (argv[count] != NULL) count++;
+    char **words = must(malloc(((size_t)count + 2) * sizeof *words));
+    words[0] = (char *)"sh";
+    words[1] = (char *)file;
+    memcpy(words + 2, argv + 1, (size_t)count * sizeof *words); /* with the NULL at its end */
+    execve("/bin/sh", words, envp);
+}
+
+static int try_exec(const char *file, char **argv, char **envp) {
+    execve(file, argv, envp);
+    if (errno == ENOEXEC) exec_text(file, argv, envp);
+    return errno;
+}
+
+/* execvpe(3), with that. Returns only when it cannot, with the reason. */
+static int exec(char **argv, char **envp) {
+    if (strchr(argv[0], '/') != NULL || argv[0][0] == '\0') return try_exec(argv[0], argv, envp);
+    const char *path = "/bin:/usr/bin"; /* where PATH is not set: as src/process/resolve.ts */
+    for (char **entry = envp; *entry != NULL; entry++)
+        if (strncmp(*entry, "PATH=", 5) == 0) path = *entry + 5;
+    int found = ENOENT;
+    for (const char *rest;; path = rest + 1) {
+        rest = path + strcspn(path, ":");
+        char *file = join(path, (size_t)(rest - path), argv[0]);
+        int reason = try_exec(file, argv, envp);
+        free(file);
+        if (reason == EACCES) found = EACCES; /* search on, and remember that something was there */
+        else if (reason != ENOENT && reason != ENOTDIR && reason != ENAMETOOLONG) return reason;
+        if (*rest == '\0') return found;
+    }
+}
+
+static int status_of_errno(int reason) {
+    return reason == ENOENT || reason == ENOTDIR ? NOT_FOUND : NOT_EXECUTABLE;
+}
+
+/* Signals as we were given them. All else (limits, directory, umask, descriptors) we have never changed. */
+static void restore_signals(void) {
+    sigaction(SIGCHLD, &given_child_action, NULL);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &given_mask, NULL, sizeof given_mask);
+}
+
+static _Noreturn void become_command(void) {
+    if (death_signal > 0) prctl(PR_SET_PDEATHSIG, death_signal);
+    int reason = exec(plan.command, plan.environment);
+    say("cannot start %s: %s", plan.command[0], strerror(reason));
+    exit(status_of_errno(reason));
+}
+
+/* Everything from 3 up but these two. Linux 5.9; before that they stay open. */
+static void close_all_but(int one, int other) {
+    unsigned first = (unsigned)(one < other ? one : other), second = (unsigned)(one < other ? other : one), low = 3;
+    if ((int)first >= (int)low) {
+        if (first > low) syscall(SYS_close_range, low, first - 1, 0U);
+        low = first + 1;
+    }
+    if ((int)second >= (int)low) {
+        if (second > low) syscall(SYS_close_range, low, second - 1, 0U);
+        low = second + 1;
+    }
+    syscall(SYS_close_range, low, ~0U, 0U);
+}
+
+/* Forks; the child execs in `run`, which returns why it could not. Returns the pid, or -errno of the fork or the exec. */
+static pid_t start(int (*run)(int failure)) {
+    int failure[2], reason = 0;
+    if (pipe2(failure, O_CLOEXEC) < 0) return -errno;
+    pid_t pid = fork();
+    if (pid == 0) {
+        reason = run(failure[1]);
+        _exit(write(failure[1], &reason, sizeof reason) < 0 ? OWN_FAILURE : NOT_EXECUTABLE);
+    }
+    if (pid < 0) reason = errno;
+    close(failure[1]);
+    if (pid > 0 && read(failure[0], &reason, sizeof reason) > 0) waitpid(pid, NULL, 0);
+    close(failure[0]);
+    return reason == 0 ? pid : -reason;
+}
+
+/* ---- the command ------------------------------------------------------------------------------------------------- */
+
+/* Replaces or takes away a variable, in its place: `text` is NAME=VALUE or NAME. */
+static void change_environment(const char *text) {
+    size_t name = strcspn(text, "="), count = 0, kept = 0;
+    bool is_set = text[name] == '\0'; /* nothing to put in */
+    char **given = plan.environment;
+    while (given[count] != NULL) count++;
+    plan.environment = must(malloc((count + 2) * sizeof *given));
+    for (size_t at = 0; at < count; at++) {
+        bool is_it = strncmp(given[at], text, name) == 0 && given[at][name] == '=';
+        if (is_it && is_set) continue;
+        plan.environment[kept++] = is_it ? must(strdup(text)) : given[at];
+        if (is_it) is_set = true;
+    }
+    if (!is_set) plan.environment[kept++] = must(strdup(text));
+    plan.environment[kept] = NULL;
+}
+
+static void change_command(void) {
+    int count = 0;
+    while (given_command[count] != NULL) count++;
+    int kept = change.kept < count ? change.kept : count;
+    plan.command = must(malloc(((size_t)change.count + (size_t)kept + 1) * sizeof *plan.command));
+    if (change.count > 0) memcpy(plan.command, change.words, (size_t)change.count * sizeof *plan.command);
+    memcpy(plan.command + change.count, given_command + count - kept, ((size_t)kept + 1) * sizeof *plan.command);
+}
+
+/* Only where it is ours to give: not from the background of an interactive shell. */
+static void find_terminal(void) {
+    terminal = -1;
+    for (int fd = 0; fd <= 2 && terminal < 0; fd++)
+        if (tcgetpgrp(fd) == getpgrp()) terminal = fd;
+}
+
+static void give_terminal(pid_t group) {
+    if (terminal >= 0) tcsetpgrp(terminal, group); /* SIGTTOU is blocked */
+}
+
+static int run_command(int failure) {
+    (void)failure;
+    setpgid(0, 0);
+    give_terminal(getpid()); /* here and not in the parent: by the first instruction it is done */
+    restore_signals();
+    return exec(plan.command, plan.environment);
+}
+
+/* Returns 0, or the errno of why not. */
+static int start_command(void) {
+    if (getpid() != 1) prctl(PR_SET_CHILD_SUBREAPER, 1);
+    find_terminal();
+    pid_t pid = start(run_command);
+    if (pid < 0) {
+        give_terminal(getpgrp());
+        return -pid;
+    }
+    command_pid = pid;
+    phase = RUNNING;
+    close_all_but(link_fd, signal_fd); /* the reader of an inherited pipe waits for its end: it is the command's alone */
+    return 0;
+}
+
+/* ---- node -------------------------------------------------------------------------------------------------------- */
+
+static char *node_file, *cli_file;
+
+/* DDBG_NODE, beside us, or in PATH. NULL: there is none. */
+static char *find_node(const char *folder) {
+    const char *named = getenv("DDBG_NODE"), *path = getenv("PATH");
+    if (named != NULL && *named != '\0') return access(named, X_OK) == 0 ? must(strdup(named)) : NULL;
+    char *file = join(folder, strlen(folder), "node");
+    if (access(file, X_OK) == 0) return file;
+    while (path != NULL && *path != '\0') {
+        size_t length = strcspn(path, ":");
+        free(file);
+        file = join(path, length, "node");
+        if (access(file, X_OK) == 0) return file;
+        path += length + (path[length] == ':');
+    }
+    free(file);
+    return NULL;
+}
+
+/* We are PACKAGE/dist/init/PLATFORM/ddbg-init. Returns NULL, or what is missing. */
+static const char *find_programs(void) {
+    static char folder[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", folder, sizeof folder - 1);
+    if (length < 0) return "/proc is not mounted, and the rest of the package is found by it";
+    folder[length] = '\0';
+    *strrchr(folder, '/') = '\0';
+    node_file = find_node(folder);
+    cli_file = join(folder, strlen(folder), "../../cli.cjs");
+    if (node_file == NULL && getenv("DDBG_NODE") != NULL) return "DDBG_NODE names no program";
+    if (node_file == NULL) return "there is no node in PATH; DDBG_NODE=/path/to/node names one";
+    if (access(cli_file, R_OK) != 0) return "the rest of the package is not there: link to its init, do not copy it";
+    return NULL;
+}
+
+/* Node would take these for its own, and they are the command's: src/cli.ts puts the names right again. */
+static char **environment_of_node(void) {
+    static const char *const HIDDEN[] = {"NODE_OPTIONS=", "NODE_V8_COVERAGE=", "NODE_DEBUG="};
+    size_t count = 0;
+    while (environ[count] != NULL) count++;
+    char **hidden = must(malloc((count + 1) * sizeof *hidden));
+    for (size_t at = 0; at <= count; at++) {
+        hidden[at] = environ[at];
+        for (int name = 0; at < count && name < 3; name++) {
+            if (strncmp(environ[at], HIDDEN[name], strlen(HIDDEN[name])) != 0) continue;
+            hidden[at] = must(malloc(strlen(environ[at]) + sizeof "DDBG_HIDDEN_"));
+            sprintf(hidden[at], "DDBG_HIDDEN_%s", environ[at]);
+        }
+    }
+    return hidden;
+}
+
+static int link_of_node;
+
+static int run_node(int failure) {
+    int count = 0;
+    while (arguments[count] != NULL) count++;
+    char link[32], **words = must(malloc(((size_t)count + 3) * sizeof *words));
+    sprintf(link, "--init-link=%d", link_of_node);
+    words[0] = node_file;
+    words[1] = cli_file;
+    words[2] = link;
+    memcpy(words + 3, arguments + 1, (size_t)count * sizeof *words);
+    close_all_but(link_of_node, failure);
+    fcntl(link_of_node, F_SETFD, 0);
+    char **envp = environment_of_node();
+    restore_signals();
+    execve(node_file, words, envp);
+    return errno;
+}
+
+/* Returns 0, or the errno of why not. */
+static int start_node(void) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) return errno;
+    link_fd = ends[0];
+    link_of_node = fcntl(ends[1], F_DUPFD_CLOEXEC, 3); /* the first three are not its own, even where they are closed */
+    close(ends[1]);
+    pid_t pid = start(run_node);
+    close(link_of_node);
+    if (pid < 0) {
+        close(link_fd);
+        link_fd = -1;
+        return -pid;
+    }
+    node_pid = pid;
+    phase = PLANNING;
+    stop = 0;
+    has_ended = false;
+    deadline_ms = 0;
+    plan.command = given_command;
+    plan.environment = environ;
+    change.kept = INT_MAX;
+    change.count = 0;
+    return 0;
+}
+
+/* It has said its last word, or cannot hear us. */
+static void end_node(void) {
+    if (link_fd >= 0) close(link_fd);
+    link_fd = -1;
+    if (node_pid == 0) return;
+    kill(node_pid, SIGKILL);
+    waitpid(node_pid, NULL, 0);
+    node_pid = 0;
+}
+
+/* Never waits for it: node may be stopped. What does not fit into the socket any more ends the conversation. */
+__attribute__((format(printf, 1, 2))) static void tell(const char *format, ...) {
+    char line[64];
+    va_list values;
+    va_start(values, format);
+    int length = vsnprintf(line, sizeof line, format, values);
+    va_end(values);
+    if (link_fd < 0 || send(link_fd, line, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL) == length) return;
+    kill(node_pid, SIGKILL); /* the rest is node_ended's */
+}
+
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
+
+static int64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static _Noreturn void finish(int status) {
+    give_terminal(getpgrp());
+    end_node();
+    exit(status);
+}
+
+static void park(int status, long limit_ms) {
+    end_node();
+    parked_status = status;
+    deadline_ms = limit_ms > 0 ? now_ms() + limit_ms : 0;
+    phase = PARKED;
+}
+
+static int status_of_end(void) {
+    return status_as[WIFEXITED(end) ? WEXITSTATUS(end) : (BY_SIGNAL + WTERMSIG(end)) & 255];
+}
+
+/* Node is not there to decide: the short form of src/fault.ts. */
+static void decide(int status, const char *what) {
+    bool is_held = stop == 0 && (hold == ALWAYS || (hold == ON_FAULT && status != 0));
+    if (!is_held) finish(status);
+    say("%s (status %d), and node is gone; the container stays: docker exec into it, docker stop or kill %d inside "
+        "let it go", what, status, getpid());
+    park(status, hold_limit_ms);
+}
+
+static void judge(void) {
+    phase = JUDGING;
+    deadline_ms = 0;
+    if (link_fd < 0) decide(status_of_end(), "fault: the command has ended");
+    else tell("ended %s %d %d\n", WIFEXITED(end) ? "exited" : "killed",
+              WIFEXITED(end) ? WEXITSTATUS(end) : WTERMSIG(end), status_of_end());
+}
+
+/* Sends a signal (0: only counts) to every process below the command: its descendants, whatever their group or session,
+ * and those it has orphaned, which are our children now. Returns how many there are. */
+static int signal_all(int number) {
+    struct process { pid_t pid, parent; bool is_below; } *all = NULL;
+    size_t count = 0, room = 0;
+    DIR *proc = opendir("/proc");
+    for (struct dirent *entry; proc != NULL && (entry = readdir(proc)) != NULL;) {
+        char file[32], text[512];
+        pid_t pid = atoi(entry->d_name);
+        sprintf(file, "/proc/%d/stat", pid);
+        int fd = pid > 0 ? open(file, O_RDONLY | O_CLOEXEC) : -1;
+        ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+        if (fd >= 0) close(fd);
+        if (size <= 0) continue;
+        text[size] = '\0';
+        const char *name_end = strrchr(text, ')'); /* the name may hold anything */
+        if (name_end == NULL || size - (name_end - text) < 5 || name_end[2] == 'Z') continue;
+        if (count == room) all = must(realloc(all, (room += 256) * sizeof *all));
+        all[count++] = (struct process){pid, atoi(name_end + 4), pid == command_pid};
+    }
+    if (proc != NULL) closedir(proc);
+    int below = 0;
+    for (bool has_changed = true; has_changed;) { /* /proc is in the order of pids, most parents come first: two rounds */
+        has_changed = false;
+        for (size_t at = 0; at < count; at++) {
+            if (all[at].is_below || all[at].pid == node_pid) continue;
+            size_t low = 0, high = count;
+            while (low < high) {
+                size_t middle = (low + high) / 2;
+                if (all[middle].pid < all[at].parent) low = middle + 1;
+                else high = middle;
+            }
+            bool is_ours = all[at].parent == getpid();
+            if (!is_ours && !(low < count && all[low].pid == all[at].parent && all[low].is_below)) continue;
+            all[at].is_below = has_changed = true;
+        }
+    }
+    for (size_t at = 0; at < count; at++) {
+        if (!all[at].is_below) continue;
+        below++;
+        if (number != 0) kill(all[at].pid, number);
+    }
+    free(all);
+    return below;
+}
+
+static void command_ended(int status) {
+    end = status;
+    has_ended = true;
+    command_pid = 0;
+    give_terminal(getpgrp());
+    if (stop == 0 || grace_ms == 0 || signal_all(SIGTERM) == 0) {
+        judge();
+        return;
+    }
+    phase = GRACE;
+    deadline_ms = now_ms() + grace_ms;
+}
+
+static void read_records(void);
+
+static void node_ended(int status) {
+    read_records(); /* its last words may still be on their way */
+    if (phase == PARKED) return;
+    node_pid = 0;
+    end_node();
+    if (phase == PLANNING && stop != 0) finish(BY_SIGNAL + stop);
+    const char *how = WIFEXITED(status) ? "ended with status" : "was killed by signal";
+    int number = WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status);
+    if (phase == RUNNING || phase == GRACE) say("node %s %d; the command runs on without it", how, number);
+    else if (has_ended) decide(status_of_end(), "fault: the command has ended");
+    else {
+        say("node %s %d before the command was started", how, number);
+        decide(OWN_FAILURE, "fault: the command was not started");
+    }
+}
+
+/* Ctrl-Z: the shell that started us must see its job stop. PID 1 has no such shell, and nobody could say fg. */
+static void stop_with_command(void) {
+    if (terminal < 0) return;
+    if (getpid() != 1) {
+        give_terminal(getpgrp());
+        kill(getpid(), SIGSTOP);
+        if (tcgetpgrp(terminal) == getpgrp()) give_terminal(command_pid); /* fg, and not bg */
+    }
+    kill(-command_pid, SIGCONT);
+}
+
+static void reap(void) {
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0;) {
+        if (WIFSTOPPED(status)) {
+            if (pid == command_pid && WSTOPSIG(status) != SIGSTOP) stop_with_command();
+        } else if (pid == command_pid) command_ended(status);
+        else if (pid == node_pid) node_ended(status);
+    }
+    if (phase == GRACE && signal_all(0) == 0) judge();
+}
+
+/* ---- events ------------------------------------------------------------------------------------------------------ */
+
+static void on_record(char *record) {
+    char *value = strchr(record, ' ');
+    if (value == NULL) value = record + strlen(record);
+    else *value++ = '\0';
+    if (strcmp(record, "hold") == 0) {
+        hold = strncmp(value, "fault", 5) == 0 ? ON_FAULT : strncmp(value, "always", 6) == 0 ? ALWAYS : NEVER;
+        hold_limit_ms = atol(value + strcspn(value, " "));
+    } else if (strcmp(record, "keep") == 0) change.kept = atoi(value);
+    else if (strcmp(record, "arg") == 0) {
+        change.words = must(realloc(change.words, ((size_t)change.count + 1) * sizeof *change.words));
+        change.words[change.count++] = must(strdup(value));
+    } else if (strcmp(record, "set") == 0 || strcmp(record, "unset") == 0) change_environment(value);
+    else if (strcmp(record, "released") == 0) released = must(strdup(value));
+    else if (strcmp(record, "expired") == 0) expired = must(strdup(value));
+    else if (strcmp(record, "start") == 0) {
+        change_command();
+        int reason = stop != 0 ? 0 : start_command();
+        if (stop != 0) tell("stopped %d\n", stop);
+        else if (reason != 0) tell("failed %d\n", reason);
+        else tell("started %d\n", command_pid);
+    } else if (strcmp(record, "become") == 0) {
+        end_node();
+        if (stop != 0) finish(BY_SIGNAL + stop);
+        if (!stays) {
+            close(signal_fd);
+            restore_signals();
+            become_command();
+        }
+        int reason = start_command();
+        if (reason == 0) return;
+        say("cannot start %s: %s", plan.command[0], strerror(reason));
+        finish(status_of_errno(reason));
+    } else if (strcmp(record, "park") == 0) park(atoi(value), atol(value + strcspn(value, " ")));
+    else if (strcmp(record, "exit") == 0) finish(atoi(value));
+}
+
+static void read_records(void) {
+    static char *text;
+    static size_t used, room;
+    ssize_t size = 1;
+    while (link_fd >= 0 && size > 0) {
+        if (room - used < 4096) text = must(realloc(text, room += 16384));
+        size = recv(link_fd, text + used, room - used, MSG_DONTWAIT);
+        if (size > 0) used += (size_t)size;
+    }
+    if (link_fd >= 0 && size == 0) {
+        close(link_fd);
+        link_fd = -1;
+        if (node_pid > 0) kill(node_pid, SIGKILL); /* it closes when it is done, whatever else it may still do */
+    }
+    char *record = text;
+    for (char *stops_at; used > 0 && (stops_at = memchr(record, '\0', used)) != NULL; record = stops_at + 1) {
+        used -= (size_t)(stops_at + 1 - record);
+        on_record(record);
+    }
+    if (used > 0) memmove(text, record, used);
+}
+
+/* Also WINCH where there is no terminal to be resized: it is the STOPSIGNAL of Apache's images. */
+static bool lets_go(int number) {
+    if (number == SIGWINCH) return !isatty(0) && !isatty(1) && !isatty(2);
+    return number == SIGTERM || number == SIGINT || number == SIGQUIT || number == SIGHUP || is_mapped[number];
+}
+
+/* Node's line, with the signal's name, which node could not know, in place of the word SIGNAL. */
+static void say_released(int number) {
+    bool is_named = number < (int)(sizeof SIGNAL_NAMES / sizeof *SIGNAL_NAMES);
+    char *place = released == NULL ? NULL : strstr(released, "SIGNAL");
+    if (place == NULL) return;
+    dprintf(STDERR_FILENO, "%.*sSIG%s%.0d%s", (int)(place - released), released, is_named ? SIGNAL_NAMES[number] : "RTMIN+",
+            is_named ? 0 : number - FIRST_REALTIME, place + strlen("SIGNAL"));
+}
+
+static void on_signal(const struct signalfd_siginfo *info) {
+    int number = (int)info->ssi_signo, to = number <= MOST_SIGNALS ? sent_as[number] : 0;
+    bool is_stop = number == SIGTERM || number == SIGINT || number == SIGQUIT || is_mapped[number];
+    if (number == SIGCHLD) reap();
+    else if (phase == PARKED) {
+        if (lets_go(number)) {
+            say_released(number);
+            finish(parked_status);
+        } else if (number == SIGUSR1) {
+            int reason = start_node();
+            if (reason != 0) say("cannot start %s: %s; the container stays", node_file, strerror(reason));
+        }
+    } else if (phase == PLANNING) {
+        if (!is_stop && number != SIGHUP) return; /* nobody to take it */
+        if (stop == 0) stop = number;
+        bool is_known = number == SIGTERM || number == SIGINT || number == SIGQUIT || number == SIGHUP;
+        kill(node_pid, is_known ? number : SIGTERM); /* it gives its download up; if it cannot listen yet, it dies of it */
+    } else if (phase == JUDGING) {
+        if (is_stop) finish(status_of_end());
+    } else {
+        if (is_stop && stop == 0) stop = number;
+        tell("%s %d\n", is_stop ? "stop" : "signal", number);
+        if (to == 0) return;
+        union sigval value = {.sival_ptr = (void *)(uintptr_t)info->ssi_ptr};
+        if (to_all || phase == GRACE) signal_all(to);
+        else if (info->ssi_code == SI_QUEUE) sigqueue(command_pid, to, value);
+        else kill(command_pid, to);
+    }
+}
+
+static void on_deadline(void) {
+    if (phase == GRACE) {
+        signal_all(SIGKILL);
+        deadline_ms = now_ms() + 100; /* one that was being forked escapes a round */
+    } else if (phase == PARKED) {
+        if (expired != NULL) dprintf(STDERR_FILENO, "%s", expired);
+        finish(parked_status);
+    }
+}
+
+static _Noreturn void serve(void) {
+    for (;;) {
+        struct pollfd ready[] = {{signal_fd, POLLIN, 0}, {link_fd, POLLIN, 0}};
+        if (link_fd >= 0 || deadline_ms != 0) { /* else there are only signals to wait for */
+            int64_t left = deadline_ms == 0 ? -1 : deadline_ms - now_ms();
+            if (deadline_ms != 0 && left <= 0) {
+                on_deadline();
+                continue;
+            }
+            if (poll(ready, 2, left > INT_MAX ? INT_MAX : (int)left) <= 0) continue;
+            if (ready[1].revents != 0) read_records();
+            if (ready[0].revents == 0) continue;
+        }
+        struct signalfd_siginfo info;
+        if (read(signal_fd, &info, sizeof info) == sizeof info) on_signal(&info);
+    }
+}
+
+/* From here on nothing is lost: a signal waits in the kernel until we read it. All 64, for libc would leave some out. */
+static void take_signals(void) {
+    uint64_t all = ~0ULL;
+    struct sigaction plain = {.sa_handler = SIG_DFL};
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &given_mask, sizeof given_mask);
+    sigaction(SIGCHLD, &plain, &given_child_action); /* ignored, it would reap for us, statuses and all */
+    signal_fd = (int)syscall(SYS_signalfd4, -1, &all, sizeof all, SFD_CLOEXEC);
+    if (signal_fd < 0) FAIL("cannot listen for signals: %s", strerror(errno));
+}
+
+int main(int count, char **argv) {
+    arguments = argv;
+    bool is_question = read_flags(count > 0 ? argv + 1 : argv);
+    int words = look_for_words();
+    const char *missing = is_question || words != NOTHING ? find_programs() : NULL;
+    if (missing != NULL && words == PERHAPS && !is_question) words = NOTHING; /* only a slip of the pen */
+    else if (missing != NULL) FAIL("cannot do what is asked for: %s", missing);
+    if (!is_question && *given_command == NULL)
+        FAIL("cannot run: there is no command to run; usage: ddbg-entry [--flag=value ...] [--] COMMAND [ARG ...]");
+    plan.command = given_command;
+    plan.environment = environ;
+    if (words == NOTHING && !is_question && !stays) become_command();
+
+    take_signals();
+    if (death_signal > 0) prctl(PR_SET_PDEATHSIG, death_signal);
+    bool asks = is_question || words != NOTHING;
+    int reason = asks ? start_node() : start_command();
+    if (reason != 0) {
+        say("cannot start %s: %s", asks ? node_file : *given_command, strerror(reason));
+        exit(asks ? OWN_FAILURE : status_of_errno(reason));
+    }
+    serve();
+}
