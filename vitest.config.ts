@@ -13,7 +13,7 @@ export default defineConfig({
         extends: true,
         test: { name: 'unit', include: ['test/*.test.ts', 'test/{report,container}/*.unit.test.ts'] },
       },
-      { extends: true, test: { name: 'process', include: ['test/{process,overlay}/**/*.test.ts'] } },
+      { extends: true, test: { name: 'process', include: ['test/{process,overlay,init}/**/*.test.ts'] } },
       {
         extends: true,
         test: {
