@@ -126,7 +126,7 @@ export async function runCommand(desk: Desk): Promise<Run> {
 }
 
 /** verbose: says what the command will see, and turns its shell's trace on. */
-function explain({ plan, log, undo }: Desk): CommandLine {
+function explain({ plan, log, undo, host }: Desk): CommandLine {
   const { command } = plan;
   const resolution = resolveCommand(command.argv[0] ?? '', command.environment);
   const clues = readClues();
@@ -139,7 +139,7 @@ function explain({ plan, log, undo }: Desk): CommandLine {
     groups: process.getgroups?.() ?? [],
     umask: process.umask(),
     cgroup: readCgroupLimits(clues.cgroup),
-    limits: readResourceLimits(),
+    limits: readResourceLimits(host.pid),
   });
   for (const line of lines) log.detail(line);
 

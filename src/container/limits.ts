@@ -78,9 +78,9 @@ export interface ResourceLimit {
   readonly hard: string;
 }
 
-/** /proc/self/limits, proc(5). The command inherits ours, and Node has raised the soft limit of open files. */
-export function readResourceLimits(text = readTrimmed('/proc/self/limits') ?? ''): readonly ResourceLimit[] {
-  return text
+/** /proc/PID/limits, proc(5), of the process that the command has them from. Node has raised its own soft limit of open files. */
+export function readResourceLimits(pid: number): readonly ResourceLimit[] {
+  return (readTrimmed(`/proc/${pid}/limits`) ?? '')
     .split('\n')
     .slice(1)
     .flatMap((line) => {

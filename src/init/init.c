@@ -23,7 +23,7 @@
  *     exit STATUS                        end; node is done
  *
  * To node, lines: started PID, failed ERRNO, stopped SIGNAL (before it was started), stop SIGNAL and signal SIGNAL
- * (passed on), ended exited|killed NUMBER STATUS (STATUS: what that makes of the container, --exit-map applied).
+ * (passed on), typed SIGNAL (the terminal sent it), ended exited|killed NUMBER STATUS (STATUS: what that makes of the container, --exit-map applied).
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -43,6 +43,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -69,7 +70,7 @@ static unsigned char status_as[256];
 static enum { PLANNING, RUNNING, GRACE, JUDGING, PARKED } phase;
 static enum { NEVER, ON_FAULT, ALWAYS } hold; /* if node is gone */
 static long hold_limit_ms;
-static pid_t command_pid, node_pid; /* 0: none */
+static pid_t command_pid, node_pid, ear_pid; /* 0: none */
 static int link_fd = -1, signal_fd = -1;
 static int end;             /* of the command, as waitpid(2) has it */
 static bool has_ended;
@@ -77,6 +78,7 @@ static int stop;            /* the first stop that was asked for; 0: none */
 static int terminal = -1;   /* a descriptor of the one whose foreground is ours */
 static int64_t deadline_ms; /* of the park or the grace; 0: none */
 static int parked_status;
+static bool was_parked;     /* and is to be run again */
 static char *released, *expired;
 
 static uint64_t given_mask;
@@ -353,16 +355,22 @@ static void close_all_but(int one, int other) {
     syscall(SYS_close_range, low, ~0U, 0U);
 }
 
-/* Forks; the child execs in `run`, which returns why it could not. Returns the pid, or -errno of the fork or the exec. */
-static pid_t start(int (*run)(int failure)) {
-    int failure[2], reason = 0;
-    if (pipe2(failure, O_CLOEXEC) < 0) return -errno;
+/* Forks; the child execs in `run`, which returns why it could not. Where there is a `before`, it is called here, with the
+ * child's pid, before that. Returns the pid, or -errno of the fork or the exec. */
+static pid_t start(int (*run)(int failure), void (*before)(pid_t)) {
+    int failure[2], go[2], reason = 0;
+    if (pipe2(failure, O_CLOEXEC) < 0 || pipe2(go, O_CLOEXEC) < 0) return -errno;
     pid_t pid = fork();
     if (pid == 0) {
+        close(go[1]);
+        if (before != NULL && read(go[0], &reason, sizeof reason) < 0) _exit(OWN_FAILURE); /* its end is all that comes */
         reason = run(failure[1]);
         _exit(write(failure[1], &reason, sizeof reason) < 0 ? OWN_FAILURE : NOT_EXECUTABLE);
     }
     if (pid < 0) reason = errno;
+    else if (before != NULL) before(pid);
+    close(go[0]);
+    close(go[1]);
     close(failure[1]);
     if (pid > 0 && read(failure[0], &reason, sizeof reason) > 0) waitpid(pid, NULL, 0);
     close(failure[0]);
@@ -408,6 +416,43 @@ static void give_terminal(pid_t group) {
     if (terminal >= 0) tcsetpgrp(terminal, group); /* SIGTTOU is blocked */
 }
 
+/*
+ * The ear: Ctrl-C goes to the process group in the foreground, the command's, and to nobody else; yet we must know that a
+ * stop was asked for. So one of ours sits in that group from before the first instruction, and ends when it hears one,
+ * with its number.
+ */
+static void start_ear(pid_t group) {
+    struct signalfd_siginfo heard;
+    setpgid(group, group); /* the command does so too: whoever comes first */
+    ear_pid = fork();
+    if (ear_pid > 0) setpgid(ear_pid, group);
+    if (ear_pid != 0) return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    close_all_but(signal_fd, -1);
+    while (read(signal_fd, &heard, sizeof heard) == sizeof heard) {
+        bool is_typed = heard.ssi_code == SI_KERNEL && (heard.ssi_signo == SIGINT || heard.ssi_signo == SIGQUIT);
+        if (is_typed || heard.ssi_signo == SIGTERM) _exit((int)heard.ssi_signo);
+    }
+    _exit(OWN_FAILURE);
+}
+
+__attribute__((format(printf, 1, 2))) static void tell(const char *format, ...);
+
+static void ear_ended(int status) {
+    ear_pid = 0;
+    int number = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    if (number == SIGINT || number == SIGQUIT) tell("typed %d\n", number);
+    if (command_pid > 0) start_ear(command_pid); /* for the next one */
+}
+
+/* Its TERM comes behind an INT that it has not read yet: signals are read in the order of their numbers. */
+static void stop_ear(void) {
+    int status;
+    if (ear_pid <= 0) return;
+    kill(ear_pid, SIGTERM);
+    if (waitpid(ear_pid, &status, 0) == ear_pid) ear_ended(status);
+}
+
 static int run_command(int failure) {
     (void)failure;
     setpgid(0, 0);
@@ -420,8 +465,9 @@ static int run_command(int failure) {
 static int start_command(void) {
     if (getpid() != 1) prctl(PR_SET_CHILD_SUBREAPER, 1);
     find_terminal();
-    pid_t pid = start(run_command);
+    pid_t pid = start(run_command, terminal >= 0 && link_fd >= 0 ? start_ear : NULL);
     if (pid < 0) {
+        stop_ear();
         give_terminal(getpgrp());
         return -pid;
     }
@@ -435,21 +481,24 @@ static int start_command(void) {
 
 static char *node_file, *cli_file;
 
+static bool is_program(const char *file) {
+    struct stat found;
+    return access(file, X_OK) == 0 && stat(file, &found) == 0 && S_ISREG(found.st_mode);
+}
+
 /* DDBG_NODE, beside us, or in PATH. NULL: there is none. */
 static char *find_node(const char *folder) {
     const char *named = getenv("DDBG_NODE"), *path = getenv("PATH");
-    if (named != NULL && *named != '\0') return access(named, X_OK) == 0 ? must(strdup(named)) : NULL;
+    if (named != NULL) return is_program(named) ? must(strdup(named)) : NULL;
     char *file = join(folder, strlen(folder), "node");
-    if (access(file, X_OK) == 0) return file;
-    while (path != NULL && *path != '\0') {
-        size_t length = strcspn(path, ":");
+    while (!is_program(file)) {
         free(file);
+        if (path == NULL || *path == '\0') return NULL;
+        size_t length = strcspn(path, ":");
         file = join(path, length, "node");
-        if (access(file, X_OK) == 0) return file;
         path += length + (path[length] == ':');
     }
-    free(file);
-    return NULL;
+    return file;
 }
 
 /* We are PACKAGE/dist/init/PLATFORM/ddbg-init. Returns NULL, or what is missing. */
@@ -510,7 +559,7 @@ static int start_node(void) {
     link_fd = ends[0];
     link_of_node = fcntl(ends[1], F_DUPFD_CLOEXEC, 3); /* the first three are not its own, even where they are closed */
     close(ends[1]);
-    pid_t pid = start(run_node);
+    pid_t pid = start(run_node, NULL);
     close(link_of_node);
     if (pid < 0) {
         close(link_fd);
@@ -539,15 +588,19 @@ static void end_node(void) {
     node_pid = 0;
 }
 
+static void signal_node(int number) {
+    if (node_pid > 0) kill(node_pid, number);
+}
+
 /* Never waits for it: node may be stopped. What does not fit into the socket any more ends the conversation. */
-__attribute__((format(printf, 1, 2))) static void tell(const char *format, ...) {
+static void tell(const char *format, ...) {
     char line[64];
     va_list values;
     va_start(values, format);
     int length = vsnprintf(line, sizeof line, format, values);
     va_end(values);
     if (link_fd < 0 || send(link_fd, line, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL) == length) return;
-    kill(node_pid, SIGKILL); /* the rest is node_ended's */
+    signal_node(SIGKILL); /* the rest is node_ended's */
 }
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */
@@ -567,12 +620,18 @@ static _Noreturn void finish(int status) {
 static void park(int status, long limit_ms) {
     end_node();
     parked_status = status;
+    was_parked = true;
     deadline_ms = limit_ms > 0 ? now_ms() + limit_ms : 0;
     phase = PARKED;
 }
 
 static int status_of_end(void) {
     return status_as[WIFEXITED(end) ? WEXITSTATUS(end) : (BY_SIGNAL + WTERMSIG(end)) & 255];
+}
+
+/* A stop that comes before the command is started (again). */
+static int status_of_early_stop(void) {
+    return was_parked ? parked_status : BY_SIGNAL + stop;
 }
 
 /* Node is not there to decide: the short form of src/fault.ts. */
@@ -617,7 +676,7 @@ static int signal_all(int number) {
     for (bool has_changed = true; has_changed;) { /* /proc is in the order of pids, most parents come first: two rounds */
         has_changed = false;
         for (size_t at = 0; at < count; at++) {
-            if (all[at].is_below || all[at].pid == node_pid) continue;
+            if (all[at].is_below || all[at].pid == node_pid || all[at].pid == ear_pid) continue;
             size_t low = 0, high = count;
             while (low < high) {
                 size_t middle = (low + high) / 2;
@@ -639,9 +698,10 @@ static int signal_all(int number) {
 }
 
 static void command_ended(int status) {
+    command_pid = 0;
+    stop_ear();
     end = status;
     has_ended = true;
-    command_pid = 0;
     give_terminal(getpgrp());
     if (stop == 0 || grace_ms == 0 || signal_all(SIGTERM) == 0) {
         judge();
@@ -654,11 +714,11 @@ static void command_ended(int status) {
 static void read_records(void);
 
 static void node_ended(int status) {
+    node_pid = 0;
     read_records(); /* its last words may still be on their way */
     if (phase == PARKED) return;
-    node_pid = 0;
     end_node();
-    if (phase == PLANNING && stop != 0) finish(BY_SIGNAL + stop);
+    if (phase == PLANNING && stop != 0) finish(status_of_early_stop());
     const char *how = WIFEXITED(status) ? "ended with status" : "was killed by signal";
     int number = WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status);
     if (phase == RUNNING || phase == GRACE) say("node %s %d; the command runs on without it", how, number);
@@ -670,8 +730,8 @@ static void node_ended(int status) {
 }
 
 /* Ctrl-Z: the shell that started us must see its job stop. PID 1 has no such shell, and nobody could say fg. */
-static void stop_with_command(void) {
-    if (terminal < 0) return;
+static void stop_with_command(int number) {
+    if (terminal < 0 || (getpid() == 1 && number != SIGTSTP)) return;
     if (getpid() != 1) {
         give_terminal(getpgrp());
         kill(getpid(), SIGSTOP);
@@ -684,14 +744,31 @@ static void reap(void) {
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0;) {
         if (WIFSTOPPED(status)) {
-            if (pid == command_pid && WSTOPSIG(status) != SIGSTOP) stop_with_command();
+            if (pid == command_pid && WSTOPSIG(status) != SIGSTOP) stop_with_command(WSTOPSIG(status));
         } else if (pid == command_pid) command_ended(status);
         else if (pid == node_pid) node_ended(status);
+        else if (pid == ear_pid) ear_ended(status);
     }
     if (phase == GRACE && signal_all(0) == 0) judge();
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
+
+/* Also WINCH where there is no terminal to be resized: it is the STOPSIGNAL of Apache's images. */
+static bool lets_go(int number) {
+    if (number == SIGWINCH) return !isatty(0) && !isatty(1) && !isatty(2);
+    return number == SIGTERM || number == SIGINT || number == SIGQUIT || number == SIGHUP || is_mapped[number];
+}
+
+/* Node's line, with the signal's name, which node could not know, in place of the word SIGNAL. */
+static _Noreturn void let_go(int number) {
+    bool is_named = number < (int)(sizeof SIGNAL_NAMES / sizeof *SIGNAL_NAMES);
+    char *place = released == NULL ? NULL : strstr(released, "SIGNAL");
+    if (place != NULL)
+        dprintf(STDERR_FILENO, "%.*sSIG%s%.0d%s", (int)(place - released), released, is_named ? SIGNAL_NAMES[number] : "RTMIN+",
+                is_named ? 0 : number - FIRST_REALTIME, place + strlen("SIGNAL"));
+    finish(parked_status);
+}
 
 static void on_record(char *record) {
     char *value = strchr(record, ' ');
@@ -715,7 +792,7 @@ static void on_record(char *record) {
         else tell("started %d\n", command_pid);
     } else if (strcmp(record, "become") == 0) {
         end_node();
-        if (stop != 0) finish(BY_SIGNAL + stop);
+        if (stop != 0) finish(status_of_early_stop());
         if (!stays) {
             close(signal_fd);
             restore_signals();
@@ -725,8 +802,11 @@ static void on_record(char *record) {
         if (reason == 0) return;
         say("cannot start %s: %s", plan.command[0], strerror(reason));
         finish(status_of_errno(reason));
-    } else if (strcmp(record, "park") == 0) park(atoi(value), atol(value + strcspn(value, " ")));
-    else if (strcmp(record, "exit") == 0) finish(atoi(value));
+    } else if (strcmp(record, "park") == 0) {
+        park(atoi(value), atol(value + strcspn(value, " ")));
+        if (stop != 0) let_go(stop); /* it came while node had its last word */
+    }
+    else if (strcmp(record, "exit") == 0) finish(phase == PLANNING && stop != 0 ? status_of_early_stop() : atoi(value));
 }
 
 static void read_records(void) {
@@ -741,7 +821,7 @@ static void read_records(void) {
     if (link_fd >= 0 && size == 0) {
         close(link_fd);
         link_fd = -1;
-        if (node_pid > 0) kill(node_pid, SIGKILL); /* it closes when it is done, whatever else it may still do */
+        signal_node(SIGKILL); /* it closes when it is done, whatever else it may still do */
     }
     char *record = text;
     for (char *stops_at; used > 0 && (stops_at = memchr(record, '\0', used)) != NULL; record = stops_at + 1) {
@@ -751,29 +831,13 @@ static void read_records(void) {
     if (used > 0) memmove(text, record, used);
 }
 
-/* Also WINCH where there is no terminal to be resized: it is the STOPSIGNAL of Apache's images. */
-static bool lets_go(int number) {
-    if (number == SIGWINCH) return !isatty(0) && !isatty(1) && !isatty(2);
-    return number == SIGTERM || number == SIGINT || number == SIGQUIT || number == SIGHUP || is_mapped[number];
-}
-
-/* Node's line, with the signal's name, which node could not know, in place of the word SIGNAL. */
-static void say_released(int number) {
-    bool is_named = number < (int)(sizeof SIGNAL_NAMES / sizeof *SIGNAL_NAMES);
-    char *place = released == NULL ? NULL : strstr(released, "SIGNAL");
-    if (place == NULL) return;
-    dprintf(STDERR_FILENO, "%.*sSIG%s%.0d%s", (int)(place - released), released, is_named ? SIGNAL_NAMES[number] : "RTMIN+",
-            is_named ? 0 : number - FIRST_REALTIME, place + strlen("SIGNAL"));
-}
-
 static void on_signal(const struct signalfd_siginfo *info) {
     int number = (int)info->ssi_signo, to = number <= MOST_SIGNALS ? sent_as[number] : 0;
     bool is_stop = number == SIGTERM || number == SIGINT || number == SIGQUIT || is_mapped[number];
     if (number == SIGCHLD) reap();
     else if (phase == PARKED) {
         if (lets_go(number)) {
-            say_released(number);
-            finish(parked_status);
+            let_go(number);
         } else if (number == SIGUSR1) {
             int reason = start_node();
             if (reason != 0) say("cannot start %s: %s; the container stays", node_file, strerror(reason));
@@ -782,9 +846,9 @@ static void on_signal(const struct signalfd_siginfo *info) {
         if (!is_stop && number != SIGHUP) return; /* nobody to take it */
         if (stop == 0) stop = number;
         bool is_known = number == SIGTERM || number == SIGINT || number == SIGQUIT || number == SIGHUP;
-        kill(node_pid, is_known ? number : SIGTERM); /* it gives its download up; if it cannot listen yet, it dies of it */
+        signal_node(is_known ? number : SIGTERM); /* it gives its download up; if it cannot listen yet, it dies of it */
     } else if (phase == JUDGING) {
-        if (is_stop) finish(status_of_end());
+        if (lets_go(number)) finish(status_of_end());
     } else {
         if (is_stop && stop == 0) stop = number;
         tell("%s %d\n", is_stop ? "stop" : "signal", number);

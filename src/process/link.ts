@@ -2,6 +2,8 @@
  * The socket to the native init, when we run under it: records there, lines back. init/init.c says which.
  */
 import { writeSync } from 'node:fs';
+import { errnoOf } from '../errors.ts';
+import { OWN_FAILURE } from '../outcome.ts';
 
 export interface Link {
   /** Each record ends with a NUL on its way, so none may hold one (no argument and no variable can). */
@@ -9,6 +11,8 @@ export interface Link {
   /** The next line, its words. Undefined: the init is gone. */
   receive(): Promise<readonly string[] | undefined>;
 }
+
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
 export function openLink(descriptor: number): Link {
   const lines: string[] = [];
@@ -38,10 +42,14 @@ export function openLink(descriptor: number): Link {
 
   return {
     send: (...records) => {
-      try {
-        writeSync(descriptor, records.map((record) => `${record}\0`).join(''));
-      } catch {
-        // The init is gone, and with it whoever waits for an answer.
+      let left = Buffer.from(records.map((record) => `${record}\0`).join(''));
+      while (left.length > 0) {
+        try {
+          left = left.subarray(writeSync(descriptor, left));
+        } catch (error) {
+          if (errnoOf(error) !== 'EAGAIN') process.exit(OWN_FAILURE); // the init is gone: nobody is left to work for
+          Atomics.wait(sleeper, 0, 0, 1); // listening has made the descriptor non-blocking
+        }
       }
     },
     receive: async () => {

@@ -48,6 +48,10 @@ export async function superviseNatively(
         void watchers.onSignal?.(signal, event === 'stop');
         break;
       }
+      case 'typed':
+        passing = { signal: signalName(number), at: performance.now() };
+        watchers.onTerminalSignal?.(passing.signal);
+        break;
       case 'ended': {
         const outcome: Outcome =
           first === 'exited'

@@ -311,7 +311,7 @@ describe('stayalive', () => {
       await entry.waitFor(
         /fault: sh -c 'exit 7' \(pid \d+, ran [\d.]+ s\) exited with status 7[\s\S]*let it go: .*\n.*---\n/,
       );
-      entry.kill('SIGUSR1'); // no stop: nothing happens
+      entry.kill('SIGUSR2'); // no stop: nothing happens
       await expect.poll(() => readFileSync(`/proc/${entry.pid}/status`, 'utf8')).toMatch(/^ShdPnd:\s+0+$/m);
       entry.kill(signal);
       expect(await entry.status).toBe(7);
