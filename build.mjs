@@ -28,8 +28,10 @@ try {
   await bundleTypes();
   await copyFile(join(root, 'src/ddbg-entry.sh'), join(dist, 'ddbg-entry.sh'));
   await Promise.all(['cli.cjs', 'ddbg-entry.sh'].map((name) => chmod(join(dist, name), 0o755)));
-  await writeFile(join(dist, 'THIRD-PARTY-LICENSES.txt'), await collectLicenses(packages));
-  for (const line of buildInit(dist)) console.log(line);
+  const inits = buildInit(dist);
+  for (const { line } of inits) console.log(line);
+  const licenses = [...(await collectLicenses(packages)), ...(await licensesOfLibc(inits))];
+  await writeFile(join(dist, 'THIRD-PARTY-LICENSES.txt'), showLicenses(licenses));
 } finally {
   await rm(modules, { recursive: true, force: true });
 }
@@ -81,7 +83,7 @@ async function bundleTypes() {
 
 /** The licence texts of every package that went in. */
 async function collectLicenses(folders) {
-  const texts = await Promise.all(
+  return Promise.all(
     [...folders].sort().map(async (folder) => {
       const manifest = JSON.parse(await readFile(join(root, folder, 'package.json'), 'utf8'));
       const file = (await readdir(join(root, folder))).find((name) => /^licen[cs]e/i.test(name));
@@ -90,5 +92,21 @@ async function collectLicenses(folders) {
       return `${manifest.name} ${manifest.version} (${manifest.license})\n\n${text.trim()}\n`;
     }),
   );
+}
+
+/** The native init is linked with a libc, which is then in the package as well. */
+async function licensesOfLibc(inits) {
+  const used = new Set(inits.flatMap(({ libc }) => libc ?? []));
+  return Promise.all(
+    [...used].map(async (libc) => {
+      const file =
+        libc === 'musl' ? '/usr/share/doc/musl-dev/copyright' : '/usr/share/doc/libc6-dev/copyright';
+      const text = await readFile(file, 'utf8').catch(() => `see the sources of ${libc} on this machine\n`);
+      return `${libc}, in init/\n\n${text.trim()}\n`;
+    }),
+  );
+}
+
+function showLicenses(texts) {
   return `Third-party software in this package\n\n${texts.join(`\n${'-'.repeat(72)}\n\n`)}`;
 }

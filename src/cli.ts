@@ -39,15 +39,32 @@ DDBG takes the same words and nothing else: an unknown one is an error, and DEBU
 DDBG= (empty) switches ddbg-entry off.
 DDBG_LOG=json makes every line of ours one JSON object.
 
-Flags, for the image's ENTRYPOINT:
+Flags, for the image's ENTRYPOINT, where docker run -e cannot change them:
+  --allow=LIST            the words that may be used: verbose, stayalive, fstree, or none (default: all)
   --root=DIR              what archives are laid over (default: /, and only inside a container)
   --state-dir=DIR         our own files (default: /run/ddbg, /tmp/ddbg-UID or /dev/shm/ddbg-UID)
   --stall-timeout=30s     longest time without a byte from the server
   --fetch-timeout=10m     longest time for a download, retries included
   --help, --version
 
-Without a word of ours the command replaces ddbg-entry (Node >= 22.15; before that it runs as its child).
-With one, the command is a child of ddbg-entry and no longer PID 1.
+Flags of the native init, which is in front after: RUN ddbg-entry --install
+  --init                  stay in front of the command when off, too: pass signals on, reap orphans (default: become it)
+  --group                 a signal goes to every process below the command (default: to the command)
+  --grace=10s             after a stop: TERM to what the command left behind, so much time, KILL, and wait for it
+                          (default: end with the command, as without us)
+  --stop-signal-map=TERM:QUIT[,FROM:TO...]
+                          a stop by FROM reaches the command as TO, 0: not at all (default: as it is)
+  --exit-map=143:0[,FROM:TO...]
+                          end with TO instead of FROM; 0 is no fault (default: as it is)
+  --pdeathsig=TERM        the signal we get when our parent dies (default: none)
+  --group, --grace, --stop-signal-map and --exit-map imply --init
+  --install[=DIR]         put it in place of npm's link, or into DIR
+
+Without a word of ours, and without --init, the command replaces ddbg-entry: nothing of it remains. (Without the native
+init that needs Node 22.15; before that the command runs as its child.)
+With one, the command is a child of ddbg-entry and no longer PID 1: it can then die of its own signals
+(sh -c 'kill -SEGV $$' ends with 0 as PID 1, and with 139 otherwise). --init makes that the same, off and on.
+A parked container runs the command again on: kill -USR1 1
 
 Exit status: the command's own, 128+S when signal S killed it, 127 not found, 126 not executable,
 125 when ddbg-entry failed itself (a bad word, an archive that cannot be laid: nothing was changed).

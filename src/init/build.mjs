@@ -36,7 +36,7 @@ const COMPILERS = {
   ],
 };
 
-/** Builds every platform that can be built here. Returns, per platform, what was built or why nothing was. */
+/** Builds every platform that can be built here. Returns, per platform, the libc that is in it (undefined: not built), and a line to say. */
 export function buildInit(dist) {
   return Object.entries(COMPILERS).map(([platform, candidates]) => {
     const file = join(dist, 'init', platform, 'ddbg-init');
@@ -46,12 +46,14 @@ export function buildInit(dist) {
     );
     if (chosen === undefined) {
       const wanted = [...new Set(candidates.map(({ compiler }) => compiler))].join(' or ');
-      return `init ${platform}: NOT BUILT, there is no working ${wanted}; the package works there on Node alone`;
+      const line = `init ${platform}: NOT BUILT, there is no working ${wanted}; the package works there on Node alone`;
+      return { platform, libc: undefined, line };
     }
     mkdirSync(join(dist, 'init', platform), { recursive: true });
     compile(chosen, [source], file);
     const advice = chosen.libc === 'musl' ? '' : '; with musl it is a tenth of that';
-    return `init ${platform}: ${Math.round(statSync(file).size / 1000)} kB, ${chosen.libc}${advice}`;
+    const line = `init ${platform}: ${Math.round(statSync(file).size / 1000)} kB, ${chosen.libc}${advice}`;
+    return { platform, libc: chosen.libc, line };
   });
 }
 
@@ -87,5 +89,5 @@ function links({ compiler, sysroot }) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  for (const line of buildInit(fileURLToPath(new URL('../../dist', import.meta.url)))) console.log(line);
+  for (const { line } of buildInit(fileURLToPath(new URL('../../dist', import.meta.url)))) console.log(line);
 }
