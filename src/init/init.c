@@ -185,32 +185,33 @@ static bool read_death_signal(const char *value) {
     return death_signal > 0 && *value == '\0';
 }
 
+static int read_status(const char **text) {
+    return read_number(text, 255);
+}
+
 /* FROM:TO[,FROM:TO...] */
-static bool read_signal_map(const char *value) {
+static bool read_map(const char *value, int (*read_one)(const char **), unsigned char *map, bool *is_from) {
     stays = true;
     while (value != NULL) {
-        int from = read_signal(&value);
-        if (from <= 0 || from == SIGKILL || from == SIGSTOP || from == SIGCHLD || *value++ != ':') return false;
-        int to = read_signal(&value);
+        int from = read_one(&value);
+        if (from < 0 || *value++ != ':') return false;
+        int to = read_one(&value);
         if (to < 0 || (*value != ',' && *value != '\0')) return false;
-        sent_as[from] = (unsigned char)to;
-        is_mapped[from] = true;
+        map[from] = (unsigned char)to;
+        is_from[from] = true;
         if (*value++ == '\0') return true;
     }
     return false;
 }
 
+static bool read_signal_map(const char *value) {
+    bool is_read = read_map(value, read_signal, sent_as, is_mapped);
+    return is_read && !is_mapped[0] && !is_mapped[SIGKILL] && !is_mapped[SIGSTOP] && !is_mapped[SIGCHLD];
+}
+
 static bool read_status_map(const char *value) {
-    stays = true;
-    while (value != NULL) {
-        int from = read_number(&value, 255);
-        if (from < 0 || *value++ != ':') return false;
-        int to = read_number(&value, 255);
-        if (to < 0 || (*value != ',' && *value != '\0')) return false;
-        status_as[from] = (unsigned char)to;
-        if (*value++ == '\0') return true;
-    }
-    return false;
+    bool is_from[256];
+    return read_map(value, read_status, status_as, is_from);
 }
 
 /* Ours alone have a reader; the others are src/plan.ts's, which also has these names: a test holds the two together. */
@@ -316,8 +317,7 @@ static int exec(char **argv, char **envp) {
     for (const char *rest;; path = rest + 1) {
         rest = path + strcspn(path, ":");
         char *file = join(path, (size_t)(rest - path), argv[0]);
-        int reason = try_exec(file, argv, envp);
-        free(file);
+        int reason = try_exec(file, argv, envp); /* file is not freed: that would be two system calls an entry */
         if (reason == EACCES) found = EACCES; /* search on, and remember that something was there */
         else if (reason != ENOENT && reason != ENOTDIR && reason != ENAMETOOLONG) return reason;
         if (*rest == '\0') return found;
@@ -613,7 +613,7 @@ static int64_t now_ms(void) {
 
 static _Noreturn void finish(int status) {
     give_terminal(getpgrp());
-    end_node();
+    signal_node(SIGKILL); /* its death, some ms, is not waited for */
     exit(status);
 }
 

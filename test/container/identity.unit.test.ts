@@ -146,7 +146,7 @@ test('cgroup limits, v1: our own path where it is visible, else the mount', () =
 });
 
 test('rlimits as the kernel lists them', () => {
-  const names = readResourceLimits().map(({ name }) => name);
+  const names = readResourceLimits(process.pid).map(({ name }) => name);
   expect(names).toContain('Max open files');
   expect(names.length).toBeGreaterThan(10);
 });
