@@ -5,6 +5,7 @@
 import type { Degraded } from './container/launcher.ts';
 import { degradedBy, readLauncherClues } from './container/launcher.ts';
 import { EntryError } from './errors.ts';
+import { OWN_FAILURE } from './outcome.ts';
 import type { ParkEnd } from './park.ts';
 import { park } from './park.ts';
 import type { CommandLine, Plan } from './plan.ts';
@@ -81,11 +82,15 @@ export function bareHost(options: BareOptions = {}): Host {
   };
 }
 
+/** Should the init be stopped or gone itself, we end all the same; what we have told it waits in the socket. */
+const LAST_WAIT_MS = 5_000;
+
 /** @param given what the init was given: its arguments and environment */
 export function nativeHost(link: Link, given: CommandLine): Host {
   const forGood = (...records: readonly string[]): never => {
     link.send(...records);
-    for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); // the init kills us
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LAST_WAIT_MS); // for the init, which kills us
+    return process.exit(OWN_FAILURE);
   };
   return {
     pid: process.ppid,
