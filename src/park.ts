@@ -1,7 +1,7 @@
 /**
  * Holding the container after the end of its command, until somebody lets it go.
  */
-import { isatty } from 'node:tty';
+import { isTerminal } from './log.ts';
 import type { SignalName } from './outcome.ts';
 import type { Signals } from './signals.ts';
 import { STOPS } from './signals.ts';
@@ -17,7 +17,7 @@ export type ParkEnd =
  * terminal to be resized: it is the STOPSIGNAL of Apache's images. Other signals are dropped.
  */
 export function park(signals: Signals, limitMs: number | undefined): Promise<ParkEnd> {
-  const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
+  const hasTerminal = [0, 1, 2].some(isTerminal);
   const { promise, resolve } = withResolvers<ParkEnd>();
   // Listeners for signals do not keep Node alive, a timer does; without a limit it just fires and is set again.
   const timer =

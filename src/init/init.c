@@ -829,6 +829,7 @@ static void read_records(void) {
         on_record(record);
     }
     if (used > 0) memmove(text, record, used);
+    else if (phase == PARKED) free(text), text = NULL, room = 0; /* a page less to hold */
 }
 
 static void on_signal(const struct signalfd_siginfo *info) {
@@ -851,12 +852,11 @@ static void on_signal(const struct signalfd_siginfo *info) {
         if (lets_go(number)) finish(status_of_end());
     } else {
         if (is_stop && stop == 0) stop = number;
-        tell("%s %d\n", is_stop ? "stop" : "signal", number);
-        if (to == 0) return;
         union sigval value = {.sival_ptr = (void *)(uintptr_t)info->ssi_ptr};
-        if (to_all || phase == GRACE) signal_all(to);
-        else if (info->ssi_code == SI_QUEUE) sigqueue(command_pid, to, value);
-        else kill(command_pid, to);
+        if (to != 0 && (to_all || phase == GRACE)) signal_all(to);
+        else if (to != 0 && info->ssi_code == SI_QUEUE) sigqueue(command_pid, to, value);
+        else if (to != 0) kill(command_pid, to);
+        tell("%s %d\n", is_stop ? "stop" : "signal", number); /* last: it wakes node, which takes a core (measured) */
     }
 }
 

@@ -1,25 +1,44 @@
 #!/usr/bin/env node
 /**
- * What ddbg-entry costs: how much later the command starts, and how long an overlay takes. Fails on no number.
+ * What ddbg-entry costs, beside what else could stand in its place: the start of the command (start), holding a
+ * container (park), passing a signal on (signals), reaping (orphans), an overlay (overlay). Says of each target
+ * whether it was met, and fails on no number.
  *
  *     npm run bench
- *     node test/bench/bench.mjs [start] [overlay] [--runs=15] [--json=FILE] [--also=PATH/TO/OTHER/dist/cli.cjs ...]
+ *     node test/bench/bench.mjs [start|park|signals|orphans|overlay ...] [--runs=N] [--json=FILE]
+ *                               [--also=PATH/TO/OTHER/dist/cli.cjs ...]
  *
- * How to read it: a machine's milliseconds say little, they differ from one minute to the next. So every round runs
- * each row once, one after the other (A B C, A B C ...), and what counts is the last two columns: the difference and
- * the ratio to the row named there, taken within each round, then the median of those. The first round warms caches
- * and is thrown away. --also puts another build into the same rounds, to see what a change is worth.
+ * The peers are Debian's packages: apt-get install gcc tini dumb-init catatonit curl.
+ *
+ * How to read it: a machine's milliseconds say little, they differ from one minute to the next, and say nothing at a
+ * load above its cores. So every round runs each row once, one after the other (A B C, A B C ...), and what counts is
+ * the last two columns: the difference and the ratio to the row named there, taken within each round, then the median
+ * of those. The first round warms caches and is thrown away; what takes a millisecond or less gets twenty rounds a
+ * run. --also puts another build into the same rounds, to see what a change is worth; its rows end with (2), the next
+ * one's with (3).
  */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { arch, availableParallelism, release, tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { arch, availableParallelism, loadavg, release, tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { findProgram } from './measure.mjs';
+import { benchOrphans } from './orphans.mjs';
 import { benchOverlay } from './overlay.mjs';
+import { benchPark } from './park.mjs';
+import { benchSignals } from './signals.mjs';
 import { benchStart } from './start.mjs';
 
-const BENCHES = { start: benchStart, overlay: benchOverlay };
-const DEFAULT_RUNS = { start: 15, overlay: 5 };
+const BENCHES = {
+  start: benchStart,
+  park: benchPark,
+  signals: benchSignals,
+  orphans: benchOrphans,
+  overlay: benchOverlay,
+};
+/** Node's clock and kill are too coarse for these. */
+const IN_C = ['start', 'signals', 'orphans'];
+const DEFAULT_RUNS = { start: 15, park: 5, signals: 15, orphans: 5, overlay: 5 };
 const BUILT = fileURLToPath(new URL('../../dist/cli.cjs', import.meta.url));
 
 const { values: options, positionals } = parseArgs({
@@ -32,10 +51,10 @@ const { values: options, positionals } = parseArgs({
 });
 const wanted = positionals.length > 0 ? positionals : Object.keys(BENCHES);
 const runs = options.runs === undefined ? undefined : Number(options.runs);
-const builds = [
-  { name: 'ddbg-entry', cli: BUILT },
-  ...options.also.map((path) => ({ name: path, cli: resolve(path) })),
-];
+const builds = [BUILT, ...options.also.map((path) => resolve(path))].map((cli, index) => {
+  const init = join(dirname(cli), 'init', `linux-${arch()}`, 'ddbg-init');
+  return { cli, init: existsSync(init) ? init : undefined, suffix: index === 0 ? '' : ` (${index + 1})` };
+});
 
 for (const name of wanted) {
   if (!Object.hasOwn(BENCHES, name))
@@ -49,10 +68,18 @@ process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
 process.on('SIGINT', () => process.exit(130));
 process.on('SIGTERM', () => process.exit(143));
 
-const machine = `Node ${process.version}, ${arch()}, ${availableParallelism()} cores, Linux ${release()}`;
+const machine = `Node ${process.version}, ${arch()}, ${availableParallelism()} cores, Linux ${release()}, load ${loadavg()[0].toFixed(1)}`;
 console.log(machine);
+for (const { cli, init, suffix } of builds) {
+  if (suffix !== '') console.log(`${suffix.trim()} is ${cli}`);
+  if (init === undefined) console.log(`NOT MEASURED: ${cli} has no native init beside it`);
+}
 const results = {};
 for (const name of wanted) {
+  if (IN_C.includes(name) && findProgram('gcc') === undefined) {
+    console.log(`\n${name}: NOT MEASURED, there is no gcc (apt-get install gcc libc6-dev)`);
+    continue;
+  }
   results[name] = await BENCHES[name]({ builds, directory, runs: runs ?? DEFAULT_RUNS[name] });
 }
 if (options.json !== undefined) {

@@ -2,86 +2,164 @@
  * How much later the command starts. Its first instruction is what counts, not its end: a tiny static program writes
  * CLOCK_MONOTONIC as the first thing in main(), and that is compared with the same clock just before the spawn.
  *
- * The yardstick is `node -e 0` from spawn to exit: what any program on this Node costs. The rest is ours.
+ * Off, what other inits add to the bare command is the yardstick; on, `node -e 0` from spawn to exit: what any program
+ * on this Node costs. The rest is ours.
  */
-import { spawnSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, readlinkSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import {
+  compile,
+  driveRounds,
+  ENVIRONMENT,
   findProgram,
-  milliseconds,
+  NODE,
+  NODE_ARGV,
   note,
+  PEER,
+  peerRows,
   printTable,
-  runRounds,
-  runToEnd,
-  signed,
+  ROUNDS_A_RUN,
   summarise,
+  target,
 } from './measure.mjs';
 
-export const YARDSTICK = 'node -e 0';
-const TARGET_MS = 25;
-const SOURCE = fileURLToPath(new URL('./first-instruction.c', import.meta.url));
+const BARE = 'bare command';
+const MOST_OF_PEER = 0.25;
+const MOST_MS_OVER_NODE = 20;
 
-/** Other entrypoints, and how each is called in front of a command. -s: quiet about not being PID 1. */
-const PEERS = { tini: ['-s', '--'], 'dumb-init': ['--'], catatonit: ['--'] };
+export async function benchStart({ builds, directory, runs }) {
+  const [driver, probe] = compile(directory, 'start.c', 'first-instruction.c');
+  const rounds = runs * ROUNDS_A_RUN;
+  const off = benchOff({
+    builds,
+    driver,
+    rounds,
+    command: [probe],
+    until: "its command's first instruction",
+  });
+  const whole = benchOff({ builds, driver, rounds, command: ['/bin/true'], until: 'the end of /bin/true' });
+  const traces = [];
+  for (const { init, suffix } of builds) if (init) traces.push(await lookForTraces(init, suffix));
+  return { off, whole, traces, on: benchOn({ builds, driver, runs, probe, directory }) };
+}
 
-export function benchStart({ builds, directory, runs }) {
-  const probe = makeProbe(directory);
-  const peers = Object.keys(PEERS).filter((name) => findProgram(name) !== undefined);
+function benchOff({ builds, driver, rounds, command, until }) {
   const rows = [
-    nodeRow(),
-    { name: 'bare command', measure: () => probe.measure([]) },
-    ...peers.map((name) => ({ name, measure: () => probe.measure([findProgram(name), ...PEERS[name]]) })),
-    ...builds.flatMap((build) => entryRows(build, probe, join(directory, 'state'))),
+    { name: BARE, argv: command },
+    ...peerRows(command),
+    ...builds.flatMap(({ init, suffix }) =>
+      init === undefined
+        ? []
+        : [
+            { name: `ddbg-init, off${suffix}`, argv: [init, '--', ...command] },
+            { name: `ddbg-init --init${suffix}`, argv: [init, '--init', '--', ...command] },
+          ],
+    ),
   ];
-  const summary = summarise(runRounds(rows, runs), YARDSTICK);
-  printTable(`start: from spawn to ${probe.until}, ${runs} rounds`, summary, YARDSTICK);
-  note(`target: ddbg-entry with a word in DEBUG at most ${YARDSTICK} ${signed(TARGET_MS)} ms, on Node 20`);
-  const missing = Object.keys(PEERS).filter((name) => !peers.includes(name));
-  if (missing.length > 0) note(`not in PATH, so not compared: ${missing.join(', ')}`);
-  return { until: probe.until, targetMs: TARGET_MS, rows: summary };
+  const column = command[0] === '/bin/true' ? 1 : 0;
+  const printed = driveRounds(driver, rows, rounds + 1);
+  const samples = rows.map(({ name }, index) => ({
+    name,
+    values: printed[index].slice(1).map((values) => values[column] / 1e3),
+  }));
+  const hasPeer = rows.some(({ name }) => name === PEER);
+  const against = hasPeer ? { yardstick: PEER, base: BARE } : { yardstick: BARE };
+  const summary = summarise(samples, against.yardstick, against.base);
+  printTable(`start, off: from spawn to ${until}, ${rounds} rounds`, summary, { ...against, unit: 'us' });
+  const ours = hasPeer ? summary.filter(({ name }) => name.startsWith('ddbg-init, off')) : [];
+  const reached = target(
+    `off adds at most ${MOST_OF_PEER} x of what ${PEER} adds`,
+    MOST_OF_PEER,
+    ours.map(({ name, ratio }) => ({ name, value: ratio })),
+  );
+  return { until, unit: 'us', targets: [reached], rows: summary };
 }
 
-export function nodeRow() {
-  return { name: YARDSTICK, measure: () => runToEnd([process.execPath, '-e', '0']).ms };
+/** Off, is it the command and nothing else? Whatever /proc says of it is what it says of the bare command. */
+async function lookForTraces(init, suffix) {
+  const command = [findProgram('cat')];
+  const bare = await look(command);
+  const off = await look([init, '--', ...command]);
+  const { rssKb: bareKb, ...bareFacts } = bare;
+  const { rssKb, ...facts } = off;
+  const isTraceless = isDeepStrictEqual(facts, bareFacts);
+  note(
+    isTraceless
+      ? `off${suffix}, /proc: the same process is ${facts.program}; its files in memory (${facts.mapped.length}), descriptors, children, signals and environment are the bare command's; ${rssKb} kB, bare ${bareKb} kB`
+      : `OFF LEAVES A TRACE${suffix}: ${JSON.stringify(facts)}, bare: ${JSON.stringify(bareFacts)}`,
+  );
+  return { isTraceless, ...off, bareKb };
 }
 
-function entryRows({ name, cli }, probe, stateDir) {
-  const prefix = [cli, `--state-dir=${stateDir}`, '--'];
-  const measure = (environment) => {
-    rmSync(stateDir, { recursive: true, force: true }); // a container starts without one
-    return probe.measure(prefix, environment);
-  };
-  return [
-    { name: `${name}, off`, measure: () => measure({}) },
-    { name: `${name}, stayalive`, measure: () => measure({ DEBUG: 'stayalive' }) },
-    { name: `${name}, verbose`, measure: () => measure({ DEBUG: 'verbose' }) },
-  ];
-}
-
-/** The command that tells when it started; without a C compiler one that only tells when it has ended. */
-function makeProbe(directory) {
-  const program = join(directory, 'first-instruction');
-  const compiler = findProgram('gcc') ?? findProgram('cc');
-  if (compiler !== undefined) {
-    const { status, stderr } = spawnSync(compiler, ['-O2', '-static', '-o', program, SOURCE], {
-      encoding: 'utf8',
-    });
-    if (status === 0) {
-      return {
-        until: "the command's first instruction",
-        measure: (prefix, environment) => {
-          const { startedAt, stdout } = runToEnd([...prefix, program], environment);
-          return milliseconds(startedAt, BigInt(stdout));
-        },
-      };
-    }
-    note(`${compiler} cannot build ${SOURCE}: ${stderr.trim()}`);
+async function look(argv) {
+  const child = spawn(argv[0], argv.slice(1), { env: ENVIRONMENT, stdio: ['pipe', 'ignore', 'ignore'] });
+  try {
+    const place = `/proc/${child.pid}`;
+    const read = (name) => readFileSync(join(place, name), 'utf8');
+    const program = realpathSync(argv.at(-1));
+    // It reads its stdin, so it is through with its own start.
+    while (readlinkSync(`${place}/exe`) !== program || !/^State:\s+S/m.test(read('status'))) await sleep(5);
+    const status = read('status');
+    return {
+      program,
+      command: read('cmdline').split('\0').slice(0, -1),
+      environment: read('environ').split('\0').slice(0, -1),
+      mapped: [...new Set(read('maps').match(/\/.*$/gm))],
+      descriptors: readdirSync(`${place}/fd`),
+      children: read(`task/${child.pid}/children`),
+      parent: Number(/^PPid:\s+(\d+)/m.exec(status)[1]),
+      signals: status.match(/^Sig(Blk|Ign|Cgt):.*$/gm),
+      rssKb: Number(/^VmRSS:\s+(\d+)/m.exec(status)[1]),
+    };
+  } finally {
+    child.stdin.end();
+    if (child.exitCode === null) await once(child, 'exit');
   }
-  note('NO WORKING C COMPILER: the rows below show whole runs of /bin/true, its end and our exit included');
-  return {
-    until: 'the end of /bin/true',
-    measure: (prefix, environment) => runToEnd([...prefix, '/bin/true'], environment).ms,
-  };
+}
+
+function benchOn({ builds, driver, runs, probe, directory }) {
+  const stateDir = join(directory, 'state');
+  const row = (name, file, environment) => ({
+    name,
+    argv: [file, `--state-dir=${join(stateDir, name)}`, '--', probe],
+    environment,
+  });
+  const rows = [
+    { name: NODE, argv: NODE_ARGV },
+    ...builds.flatMap(({ cli, init, suffix }) => [
+      row(`cli.cjs, off${suffix}`, cli, {}),
+      row(`cli.cjs, stayalive${suffix}`, cli, { DEBUG: 'stayalive' }),
+      row(`cli.cjs, verbose${suffix}`, cli, { DEBUG: 'verbose' }),
+      ...(init === undefined
+        ? []
+        : [
+            row(`ddbg-init, stayalive${suffix}`, init, { DEBUG: 'stayalive' }),
+            row(`ddbg-init, verbose${suffix}`, init, { DEBUG: 'verbose' }),
+          ]),
+    ]),
+  ];
+  const samples = rows.map(({ name }) => ({ name, values: [] }));
+  for (let round = -1; round < runs; round += 1) {
+    rmSync(stateDir, { recursive: true, force: true }); // a container starts without one
+    driveRounds(driver, rows, 1).forEach(([[first, end]], index) => {
+      if (round >= 0) samples[index].values.push((rows[index].name === NODE ? end : first) / 1e6);
+    });
+  }
+  const summary = summarise(samples, NODE);
+  printTable(`start, on: from spawn to the command's first instruction, ${runs} rounds`, summary, {
+    yardstick: NODE,
+  });
+  const reached = target(
+    `on at most ${NODE} + ${MOST_MS_OVER_NODE} ms, on Node 20`,
+    MOST_MS_OVER_NODE,
+    summary
+      .filter(({ name }) => name.startsWith('ddbg-init'))
+      .map(({ name, difference }) => ({ name, value: difference })),
+    1,
+  );
+  return { unit: 'ms', targets: [reached], rows: summary };
 }
