@@ -259,7 +259,6 @@ static bool read_flags(char **word) {
 
 /* PERHAPS: begins like one of ours, and may be a slip of the pen, or not even that. */
 static enum { NOTHING, PERHAPS, SURELY } look_for_words(void) {
-    static const char SEPARATORS[] = ", \t\r\n;'\"";
     static const char *const WORDS[] = {"verbose", "stayalive", "fstree"};
     static const int TELLING[] = {4, 4, 3}; /* letters after which no other word is likely */
     const char *strict = getenv("DDBG"), *text = getenv("DEBUG");
@@ -269,15 +268,13 @@ static enum { NOTHING, PERHAPS, SURELY } look_for_words(void) {
         return NOTHING;
     }
     int found = NOTHING;
-    while (text != NULL && *(text += strspn(text, SEPARATORS)) != '\0') {
-        size_t length = strcspn(text, SEPARATORS);
-        for (int at = 0; at < 3; at++) {
-            size_t whole = strlen(WORDS[at]);
-            bool is_whole = strncmp(text, WORDS[at], whole) == 0 && (length == whole || text[whole] == '=');
-            if (is_whole) found = SURELY;
-            else if (found == NOTHING && strncasecmp(text, WORDS[at], (size_t)TELLING[at]) == 0) found = PERHAPS;
+    for (const char *at = text; at != NULL && *at != '\0'; at++) {
+        if (at > text && isgraph((unsigned char)at[-1]) && strchr(",;'\"", at[-1]) == NULL) continue; /* inside a word */
+        for (int word = 0; word < 3; word++) {
+            char behind = strncmp(at, WORDS[word], strlen(WORDS[word])) == 0 ? at[strlen(WORDS[word])] : 'x';
+            if (behind == '\0' || behind == ',' || behind == '=') found = SURELY;
+            else if (found == NOTHING && strncasecmp(at, WORDS[word], (size_t)TELLING[word]) == 0) found = PERHAPS;
         }
-        text += length;
     }
     return found;
 }
@@ -341,18 +338,18 @@ static _Noreturn void become_command(void) {
     exit(status_of_errno(reason));
 }
 
-/* Everything from 3 up but these two. Linux 5.9; before that they stay open. */
+/* close_range(2) is of Linux 5.9; before that, or where a seccomp profile does not know it, as far as programs go. */
+static void close_range_of(int first, int last) {
+    if (first > last || syscall(SYS_close_range, (unsigned)first, (unsigned)last, 0U) == 0) return;
+    for (int fd = first; fd <= last && fd < 65536; fd++) close(fd);
+}
+
+/* Everything from 3 up but these two. */
 static void close_all_but(int one, int other) {
-    unsigned first = (unsigned)(one < other ? one : other), second = (unsigned)(one < other ? other : one), low = 3;
-    if ((int)first >= (int)low) {
-        if (first > low) syscall(SYS_close_range, low, first - 1, 0U);
-        low = first + 1;
-    }
-    if ((int)second >= (int)low) {
-        if (second > low) syscall(SYS_close_range, low, second - 1, 0U);
-        low = second + 1;
-    }
-    syscall(SYS_close_range, low, ~0U, 0U);
+    int low = one < other ? one : other, high = one < other ? other : one;
+    close_range_of(3, low - 1);
+    close_range_of(low < 3 ? 3 : low + 1, high - 1);
+    close_range_of(high < 3 ? 3 : high + 1, INT_MAX);
 }
 
 /* Forks; the child execs in `run`, which returns why it could not. Where there is a `before`, it is called here, with the
@@ -405,11 +402,13 @@ static void change_command(void) {
     memcpy(plan.command + change.count, given_command + count - kept, ((size_t)kept + 1) * sizeof *plan.command);
 }
 
-/* Only where it is ours to give: not from the background of an interactive shell. */
-static void find_terminal(void) {
-    terminal = -1;
-    for (int fd = 0; fd <= 2 && terminal < 0; fd++)
-        if (tcgetpgrp(fd) == getpgrp()) terminal = fd;
+/* A descriptor of our terminal, if this group has its foreground; -1: if any group has. -1 where there is none. */
+static int terminal_of(pid_t group) {
+    for (int fd = 0; fd <= 2; fd++) {
+        pid_t foreground = tcgetpgrp(fd);
+        if (foreground > 0 && (group == -1 || foreground == group)) return fd;
+    }
+    return -1;
 }
 
 static void give_terminal(pid_t group) {
@@ -453,6 +452,14 @@ static void stop_ear(void) {
     if (waitpid(ear_pid, &status, 0) == ear_pid) ear_ended(status);
 }
 
+/* Where the shell has put us into the foreground (fg, and not bg): what is ours there is the command's. */
+static void take_and_give_terminal(void) {
+    int fd = terminal_of(getpgrp());
+    if (fd < 0) return;
+    terminal = fd;
+    give_terminal(command_pid);
+}
+
 static int run_command(int failure) {
     (void)failure;
     setpgid(0, 0);
@@ -464,7 +471,7 @@ static int run_command(int failure) {
 /* Returns 0, or the errno of why not. */
 static int start_command(void) {
     if (getpid() != 1) prctl(PR_SET_CHILD_SUBREAPER, 1);
-    find_terminal();
+    terminal = terminal_of(getpgrp()); /* only where it is ours to give: not from the background of a shell */
     pid_t pid = start(run_command, terminal >= 0 && link_fd >= 0 ? start_ear : NULL);
     if (pid < 0) {
         stop_ear();
@@ -489,7 +496,7 @@ static bool is_program(const char *file) {
 /* DDBG_NODE, beside us, or in PATH. NULL: there is none. */
 static char *find_node(const char *folder) {
     const char *named = getenv("DDBG_NODE"), *path = getenv("PATH");
-    if (named != NULL) return is_program(named) ? must(strdup(named)) : NULL;
+    if (named != NULL && *named != '\0') return is_program(named) ? must(strdup(named)) : NULL;
     char *file = join(folder, strlen(folder), "node");
     while (!is_program(file)) {
         free(file);
@@ -510,7 +517,8 @@ static const char *find_programs(void) {
     *strrchr(folder, '/') = '\0';
     node_file = find_node(folder);
     cli_file = join(folder, strlen(folder), "../../cli.cjs");
-    if (node_file == NULL && getenv("DDBG_NODE") != NULL) return "DDBG_NODE names no program";
+    const char *named = getenv("DDBG_NODE");
+    if (node_file == NULL && named != NULL && *named != '\0') return "DDBG_NODE names no program";
     if (node_file == NULL) return "there is no node in PATH; DDBG_NODE=/path/to/node names one";
     if (access(cli_file, R_OK) != 0) return "the rest of the package is not there: link to its init, do not copy it";
     return NULL;
@@ -703,6 +711,7 @@ static void command_ended(int status) {
     end = status;
     has_ended = true;
     give_terminal(getpgrp());
+    signal_node(SIGCONT); /* a terminal with tostop has stopped it when it wrote from the background */
     if (stop == 0 || grace_ms == 0 || signal_all(SIGTERM) == 0) {
         judge();
         return;
@@ -729,13 +738,15 @@ static void node_ended(int status) {
     }
 }
 
-/* Ctrl-Z: the shell that started us must see its job stop. PID 1 has no such shell, and nobody could say fg. */
+/* Ctrl-Z: the shell that started us must see its job stop. Without such a shell nobody could say fg: it goes on. */
 static void stop_with_command(int number) {
-    if (terminal < 0 || (getpid() == 1 && number != SIGTSTP)) return;
-    if (getpid() != 1) {
+    pid_t parent = getppid(); /* a shell with job control: of our session, and not of our group */
+    bool has_shell = getpid() != 1 && getsid(parent) == getsid(0) && getpgid(parent) != getpgrp();
+    if (terminal_of(-1) < 0 || (!has_shell && number != SIGTSTP)) return;
+    if (has_shell) {
         give_terminal(getpgrp());
-        kill(getpid(), SIGSTOP);
-        if (tcgetpgrp(terminal) == getpgrp()) give_terminal(command_pid); /* fg, and not bg */
+        kill(0, SIGSTOP); /* all of the job: `ddbg-entry -- cat | less` */
+        take_and_give_terminal();
     }
     kill(-command_pid, SIGCONT);
 }
@@ -851,12 +862,13 @@ static void on_signal(const struct signalfd_siginfo *info) {
     } else if (phase == JUDGING) {
         if (lets_go(number)) finish(status_of_end());
     } else {
-        if (is_stop && stop == 0) stop = number;
+        if (is_stop && stop == 0 && to != 0) stop = number;
+        if (number == SIGCONT && phase == RUNNING) take_and_give_terminal();
         union sigval value = {.sival_ptr = (void *)(uintptr_t)info->ssi_ptr};
         if (to != 0 && (to_all || phase == GRACE)) signal_all(to);
         else if (to != 0 && info->ssi_code == SI_QUEUE) sigqueue(command_pid, to, value);
         else if (to != 0) kill(command_pid, to);
-        tell("%s %d\n", is_stop ? "stop" : "signal", number); /* last: it wakes node, which takes a core (measured) */
+        tell("%s %d\n", is_stop && to != 0 ? "stop" : "signal", number); /* last: it wakes node, which takes a core (measured) */
     }
 }
 
