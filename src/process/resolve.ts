@@ -104,7 +104,8 @@ function inspect(path: string, shownAs: string, depth: number): Resolution {
   }
   if (head.subarray(0, 4).equals(Buffer.from('\u007fELF', 'latin1'))) return inspectElf(path, head);
   const interpreter = readShebang(head);
-  if (interpreter === undefined && head.includes(0)) return notExecutable(`${path} is neither a program nor a script`);
+  if (interpreter === undefined && head.includes(0))
+    return notExecutable(`${path} is neither a program nor a script`);
   if (interpreter === undefined) return { ok: true, path, interpreter, isPlainText: true, isCertain: false };
   const [program = ''] = interpreter;
   if (program.endsWith('\r') || interpreter.at(-1)?.endsWith('\r')) {

@@ -3,7 +3,15 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -72,13 +80,7 @@ export function startEntry(command: readonly string[], options: EntryOptions = {
     ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
   });
   const pid = child.pid ?? 0;
-  undo.push(() => {
-    try {
-      if (pid > 1) process.kill(-pid, 'SIGKILL');
-    } catch {
-      // the whole group is gone already
-    }
-  });
+  undo.push(() => killSession(pid));
   let out = '';
   let err = '';
   const listeners = new Set<() => void>();
@@ -123,6 +125,20 @@ export function startEntry(command: readonly string[], options: EntryOptions = {
           .catch(reject);
       }),
   };
+}
+
+/** The native init gives the command a process group of its own, in the session that `detached` has made. */
+function killSession(session: number): void {
+  if (session <= 1) return;
+  for (const name of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, 'utf8');
+      const [, , , id] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      if (Number(id) === session) process.kill(Number(name), 'SIGKILL');
+    } catch {
+      // gone meanwhile
+    }
+  }
 }
 
 /** Runs it to its end. */
