@@ -22,8 +22,13 @@
  *     park STATUS LIMIT_MS               hold the container; node is done
  *     exit STATUS                        end; node is done
  *
- * To node, lines: started PID, failed ERRNO, stopped SIGNAL (before it was started), stop SIGNAL and signal SIGNAL
- * (passed on), typed SIGNAL (the terminal sent it), ended exited|killed NUMBER STATUS (STATUS: what that makes of the container, --exit-map applied).
+ * To node, lines:
+ *
+ *     started PID, failed ERRNO          the command is there, or not
+ *     stopped SIGNAL                     a stop came first, it is not started
+ *     stop SIGNAL, signal SIGNAL         passed on: a stop, or any other
+ *     typed SIGNAL                       the terminal has sent it to the command
+ *     ended exited|killed NUMBER STATUS  STATUS: what that makes of the container, --exit-map applied
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -57,7 +62,7 @@ extern char **environ;
 static char **arguments; /* all of them, for node */
 static char **given_command;
 static struct { char **command, **environment; } plan; /* what was given, until node changes it */
-static struct { int kept, count; char **words; } change; /* of the command: these words, then the last `kept` of its own */
+static struct { int kept, count; char **words; } change; /* these words, then the last `kept` of its own */
 
 /* flags */
 static bool stays, to_all;
@@ -269,7 +274,7 @@ static enum { NOTHING, PERHAPS, SURELY } look_for_words(void) {
     }
     int found = NOTHING;
     for (const char *at = text; at != NULL && *at != '\0'; at++) {
-        if (at > text && isgraph((unsigned char)at[-1]) && strchr(",;'\"", at[-1]) == NULL) continue; /* inside a word */
+        if (at > text && isgraph((unsigned char)at[-1]) && strchr(",;'\"", at[-1]) == NULL) continue; /* in a word */
         for (int word = 0; word < 3; word++) {
             char behind = strncmp(at, WORDS[word], strlen(WORDS[word])) == 0 ? at[strlen(WORDS[word])] : 'x';
             if (behind == '\0' || behind == ',' || behind == '=') found = SURELY;
@@ -352,15 +357,15 @@ static void close_all_but(int one, int other) {
     close_range_of(high < 3 ? 3 : high + 1, INT_MAX);
 }
 
-/* Forks; the child execs in `run`, which returns why it could not. Where there is a `before`, it is called here, with the
- * child's pid, before that. Returns the pid, or -errno of the fork or the exec. */
+/* Forks; the child execs in `run`, which returns why it could not. Where there is a `before`, it is called here with the
+ * pid, before that. Returns the pid, or -errno of the fork or the exec. */
 static pid_t start(int (*run)(int failure), void (*before)(pid_t)) {
     int failure[2], go[2], reason = 0;
     if (pipe2(failure, O_CLOEXEC) < 0 || pipe2(go, O_CLOEXEC) < 0) return -errno;
     pid_t pid = fork();
     if (pid == 0) {
         close(go[1]);
-        if (before != NULL && read(go[0], &reason, sizeof reason) < 0) _exit(OWN_FAILURE); /* its end is all that comes */
+        if (before != NULL && read(go[0], &reason, sizeof reason) < 0) _exit(OWN_FAILURE); /* until it is closed */
         reason = run(failure[1]);
         _exit(write(failure[1], &reason, sizeof reason) < 0 ? OWN_FAILURE : NOT_EXECUTABLE);
     }
@@ -416,8 +421,8 @@ static void give_terminal(pid_t group) {
 }
 
 /*
- * The ear: Ctrl-C goes to the process group in the foreground, the command's, and to nobody else; yet we must know that a
- * stop was asked for. So one of ours sits in that group from before the first instruction, and ends when it hears one,
+ * The ear: Ctrl-C goes to the process group in the foreground, the command's, and to nobody else; yet we must know that
+ * a stop was asked for. So one of ours sits in that group from before the first instruction, and ends when it hears one,
  * with its number.
  */
 static void start_ear(pid_t group) {
@@ -480,7 +485,7 @@ static int start_command(void) {
     }
     command_pid = pid;
     phase = RUNNING;
-    close_all_but(link_fd, signal_fd); /* the reader of an inherited pipe waits for its end: it is the command's alone */
+    close_all_but(link_fd, signal_fd); /* whoever reads from an inherited pipe waits for its end */
     return 0;
 }
 
@@ -681,7 +686,7 @@ static int signal_all(int number) {
     }
     if (proc != NULL) closedir(proc);
     int below = 0;
-    for (bool has_changed = true; has_changed;) { /* /proc is in the order of pids, most parents come first: two rounds */
+    for (bool has_changed = true; has_changed;) { /* in the order of pids most parents come first: two rounds */
         has_changed = false;
         for (size_t at = 0; at < count; at++) {
             if (all[at].is_below || all[at].pid == node_pid || all[at].pid == ear_pid) continue;
@@ -776,8 +781,9 @@ static _Noreturn void let_go(int number) {
     bool is_named = number < (int)(sizeof SIGNAL_NAMES / sizeof *SIGNAL_NAMES);
     char *place = released == NULL ? NULL : strstr(released, "SIGNAL");
     if (place != NULL)
-        dprintf(STDERR_FILENO, "%.*sSIG%s%.0d%s", (int)(place - released), released, is_named ? SIGNAL_NAMES[number] : "RTMIN+",
-                is_named ? 0 : number - FIRST_REALTIME, place + strlen("SIGNAL"));
+        dprintf(STDERR_FILENO, "%.*sSIG%s%.0d%s", (int)(place - released), released,
+                is_named ? SIGNAL_NAMES[number] : "RTMIN+", is_named ? 0 : number - FIRST_REALTIME,
+                place + strlen("SIGNAL"));
     finish(parked_status);
 }
 
@@ -868,7 +874,7 @@ static void on_signal(const struct signalfd_siginfo *info) {
         if (to != 0 && (to_all || phase == GRACE)) signal_all(to);
         else if (to != 0 && info->ssi_code == SI_QUEUE) sigqueue(command_pid, to, value);
         else if (to != 0) kill(command_pid, to);
-        tell("%s %d\n", is_stop && to != 0 ? "stop" : "signal", number); /* last: it wakes node, which takes a core (measured) */
+        tell("%s %d\n", is_stop && to != 0 ? "stop" : "signal", number); /* last: it wakes node (measured) */
     }
 }
 
@@ -900,7 +906,7 @@ static _Noreturn void serve(void) {
     }
 }
 
-/* From here on nothing is lost: a signal waits in the kernel until we read it. All 64, for libc would leave some out. */
+/* From here on nothing is lost: a signal waits in the kernel until we read it. All 64: libc would leave some out. */
 static void take_signals(void) {
     uint64_t all = ~0ULL;
     struct sigaction plain = {.sa_handler = SIG_DFL};
