@@ -80,6 +80,7 @@ static int link_fd = -1, signal_fd = -1;
 static int end;             /* of the command, as waitpid(2) has it */
 static bool has_ended;
 static int stop;            /* the first stop that was asked for; 0: none */
+static int64_t hup_ms;      /* when the last HUP went out: a stop, if the end follows soon (src/process/supervise.ts) */
 static int terminal = -1;   /* a descriptor of the one whose foreground is ours */
 static int64_t deadline_ms; /* of the park or the grace; 0: none */
 static int parked_status;
@@ -557,6 +558,8 @@ static int run_node(int failure) {
     words[1] = cli_file;
     words[2] = link;
     memcpy(words + 3, arguments + 1, (size_t)count * sizeof *words);
+    setsid(); /* without a controlling terminal: one with tostop would stop it for its lines, and Ctrl-C is ours to tell */
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
     close_all_but(link_of_node, failure);
     fcntl(link_of_node, F_SETFD, 0);
     char **envp = environment_of_node();
@@ -582,6 +585,7 @@ static int start_node(void) {
     node_pid = pid;
     phase = PLANNING;
     stop = 0;
+    hup_ms = 0;
     has_ended = false;
     deadline_ms = 0;
     plan.command = given_command;
@@ -649,7 +653,8 @@ static int status_of_early_stop(void) {
 
 /* Node is not there to decide: the short form of src/fault.ts. */
 static void decide(int status, const char *what) {
-    bool is_held = stop == 0 && (hold == ALWAYS || (hold == ON_FAULT && status != 0));
+    bool is_stopped = stop != 0 || (hup_ms != 0 && now_ms() - hup_ms < 10 * 1000);
+    bool is_held = !is_stopped && (hold == ALWAYS || (hold == ON_FAULT && status != 0));
     if (!is_held) finish(status);
     say("%s (status %d), and node is gone; the container stays: docker exec into it, docker stop or kill %d inside "
         "let it go", what, status, getpid());
@@ -716,7 +721,6 @@ static void command_ended(int status) {
     end = status;
     has_ended = true;
     give_terminal(getpgrp());
-    signal_node(SIGCONT); /* a terminal with tostop has stopped it when it wrote from the background */
     if (stop == 0 || grace_ms == 0 || signal_all(SIGTERM) == 0) {
         judge();
         return;
@@ -866,9 +870,12 @@ static void on_signal(const struct signalfd_siginfo *info) {
         bool is_known = number == SIGTERM || number == SIGINT || number == SIGQUIT || number == SIGHUP;
         signal_node(is_known ? number : SIGTERM); /* it gives its download up; if it cannot listen yet, it dies of it */
     } else if (phase == JUDGING) {
-        if (lets_go(number)) finish(status_of_end());
+        if (!lets_go(number) || stop != 0) return;
+        stop = number;
+        deadline_ms = now_ms() + 1000; /* for node's last word, which may be a banner */
     } else {
         if (is_stop && stop == 0 && to != 0) stop = number;
+        if (number == SIGHUP) hup_ms = now_ms();
         if (number == SIGCONT && phase == RUNNING) take_and_give_terminal();
         union sigval value = {.sival_ptr = (void *)(uintptr_t)info->ssi_ptr};
         if (to != 0 && (to_all || phase == GRACE)) signal_all(to);
@@ -882,7 +889,8 @@ static void on_deadline(void) {
     if (phase == GRACE) {
         signal_all(SIGKILL);
         deadline_ms = now_ms() + 100; /* one that was being forked escapes a round */
-    } else if (phase == PARKED) {
+    } else if (phase == JUDGING) finish(status_of_end());
+    else if (phase == PARKED) {
         if (expired != NULL) dprintf(STDERR_FILENO, "%s", expired);
         finish(parked_status);
     }

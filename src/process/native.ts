@@ -57,7 +57,7 @@ export async function superviseNatively(
           first === 'exited'
             ? { kind: 'exited', status: Number(second) }
             : { kind: 'killed', signal: signalName(Number(second)) };
-        stop ??= stopThatPassed(outcome, passing, hasTerminal());
+        stop ??= stopThatPassed(outcome, passing, hasTerminal(process.ppid));
         return { outcome, status: Number(third), stop, pid, durationMs: performance.now() - startedAt };
       }
       case 'lost':

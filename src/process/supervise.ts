@@ -152,9 +152,9 @@ function foregroundGroup(): number | undefined {
   return ours !== undefined && ours.foreground === ours.group ? ours.group : undefined;
 }
 
-/** Whether Ctrl-C could be typed anywhere. */
-export function hasTerminal(): boolean {
-  return (readGroups('self')?.foreground ?? -1) !== -1;
+/** Whether Ctrl-C could be typed anywhere for this process. */
+export function hasTerminal(pid: number): boolean {
+  return (readGroups(String(pid))?.foreground ?? -1) !== -1;
 }
 
 /**
