@@ -870,8 +870,8 @@ static void on_signal(const struct signalfd_siginfo *info) {
         bool is_known = number == SIGTERM || number == SIGINT || number == SIGQUIT || number == SIGHUP;
         signal_node(is_known ? number : SIGTERM); /* it gives its download up; if it cannot listen yet, it dies of it */
     } else if (phase == JUDGING) {
-        if (!lets_go(number) || stop != 0) return;
-        stop = number;
+        if (!lets_go(number) || deadline_ms != 0) return;
+        if (stop == 0) stop = number;
         deadline_ms = now_ms() + 1000; /* for node's last word, which may be a banner */
     } else {
         if (is_stop && stop == 0 && to != 0) stop = number;
