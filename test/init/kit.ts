@@ -33,8 +33,6 @@ const ownPlatform = `linux-${process.arch}`;
 export const init: Init = { name: ownPlatform, argv: [fileOf(ownPlatform)] };
 /** arm64's, emulated. Undefined, and said, where it cannot be had. */
 export const emulated: Init | undefined = findEmulated();
-/** Those that can be run here. */
-export const inits: readonly Init[] = emulated === undefined ? [init] : [init, emulated];
 
 function findEmulated(): Init | undefined {
   const file = fileOf('linux-arm64');
