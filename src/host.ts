@@ -4,6 +4,7 @@
 
 import type { Degraded } from './container/launcher.ts';
 import { degradedBy, readLauncherClues } from './container/launcher.ts';
+import { isByNpx } from './container/npx.ts';
 import { EntryError } from './errors.ts';
 import { OWN_FAILURE } from './outcome.ts';
 import type { ParkEnd } from './park.ts';
@@ -62,7 +63,7 @@ export function bareHost(options: BareOptions = {}): Host {
     pid: process.pid,
     degraded: () => degradedBy(readLauncherClues('bare', process.env)),
     prepare: (plan) => {
-      if (!plan.on && plan.initFlags.length === 0) return;
+      if (!plan.on && plan.initFlags.length === 0 && !isByNpx(process.env)) return;
       if (options.init !== undefined && options.argv !== undefined) becomeInit(options.init, options.argv);
       if (plan.initFlags.length === 0) return;
       const flags = plan.initFlags.map((name) => `--${name}`).join(', ');

@@ -92,6 +92,12 @@ static struct sigaction given_child_action;
 
 /* ---- saying ------------------------------------------------------------------------------------------------------ */
 
+/* Nobody may read from there any more: whatever finds no room within a second is lost, and we are never held up. */
+static void print(const char *text, size_t length) {
+    struct pollfd ready = {STDERR_FILENO, POLLOUT, 0};
+    if (poll(&ready, 1, 1000) > 0 && write(STDERR_FILENO, text, length) < 0) return;
+}
+
 /* One line on stderr, as src/log.ts would write it. */
 __attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
     char text[1024], line[2 * sizeof text];
@@ -107,7 +113,7 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
         line[at++] = (unsigned char)*c < ' ' ? '?' : *c;
     }
     at += (size_t)sprintf(line + at, json ? "\"}\n" : "\n");
-    if (write(STDERR_FILENO, line, at) < 0) return; /* nobody listens: no reason to disturb the command */
+    print(line, at);
 }
 
 #define FAIL(...) (say(__VA_ARGS__), exit(OWN_FAILURE))
@@ -470,6 +476,7 @@ static int run_command(int failure) {
     (void)failure;
     setpgid(0, 0);
     give_terminal(getpid()); /* here and not in the parent: by the first instruction it is done */
+    if (death_signal > 0) prctl(PR_SET_PDEATHSIG, death_signal); /* KILL cannot be passed on */
     restore_signals();
     return exec(plan.command, plan.environment);
 }
@@ -691,6 +698,7 @@ static int signal_all(int number) {
     }
     if (proc != NULL) closedir(proc);
     int below = 0;
+    bool is_blind = command_pid > 0; /* no /proc: then the command at least */
     for (bool has_changed = true; has_changed;) { /* in the order of pids most parents come first: two rounds */
         has_changed = false;
         for (size_t at = 0; at < count; at++) {
@@ -709,9 +717,11 @@ static int signal_all(int number) {
     for (size_t at = 0; at < count; at++) {
         if (!all[at].is_below) continue;
         below++;
+        if (all[at].pid == command_pid) is_blind = false;
         if (number != 0) kill(all[at].pid, number);
     }
     free(all);
+    if (is_blind && number != 0) kill(command_pid, number);
     return below;
 }
 
@@ -784,10 +794,11 @@ static bool lets_go(int number) {
 static _Noreturn void let_go(int number) {
     bool is_named = number < (int)(sizeof SIGNAL_NAMES / sizeof *SIGNAL_NAMES);
     char *place = released == NULL ? NULL : strstr(released, "SIGNAL");
-    if (place != NULL)
-        dprintf(STDERR_FILENO, "%.*sSIG%s%.0d%s", (int)(place - released), released,
-                is_named ? SIGNAL_NAMES[number] : "RTMIN+", is_named ? 0 : number - FIRST_REALTIME,
-                place + strlen("SIGNAL"));
+    char line[512];
+    int length = place == NULL ? 0 : snprintf(line, sizeof line, "%.*sSIG%s%.0d%s", (int)(place - released), released,
+                                              is_named ? SIGNAL_NAMES[number] : "RTMIN+",
+                                              is_named ? 0 : number - FIRST_REALTIME, place + strlen("SIGNAL"));
+    if (length > 0 && length < (int)sizeof line) print(line, (size_t)length);
     finish(parked_status);
 }
 
@@ -891,12 +902,13 @@ static void on_deadline(void) {
         deadline_ms = now_ms() + 100; /* one that was being forked escapes a round */
     } else if (phase == JUDGING) finish(status_of_end());
     else if (phase == PARKED) {
-        if (expired != NULL) dprintf(STDERR_FILENO, "%s", expired);
+        if (expired != NULL) print(expired, strlen(expired));
         finish(parked_status);
     }
 }
 
 static _Noreturn void serve(void) {
+    reap(); /* what had died before we were there: no SIGCHLD comes for it */
     for (;;) {
         struct pollfd ready[] = {{signal_fd, POLLIN, 0}, {link_fd, POLLIN, 0}};
         if (link_fd >= 0 || deadline_ms != 0) { /* else there are only signals to wait for */
@@ -924,10 +936,20 @@ static void take_signals(void) {
     if (signal_fd < 0) FAIL("cannot listen for signals: %s", strerror(errno));
 }
 
+/* Then node must say which environment npx was given, and we stay: npm passes a Ctrl-C on that its group has had. */
+static bool is_by_npx(void) {
+    const char *verb = getenv("npm_command"), *event = getenv("npm_lifecycle_event");
+    return (verb != NULL && strcmp(verb, "exec") == 0) || (event != NULL && strcmp(event, "npx") == 0);
+}
+
 int main(int count, char **argv) {
     arguments = argv;
     bool is_question = read_flags(count > 0 ? argv + 1 : argv);
     int words = look_for_words();
+    if (is_by_npx()) {
+        stays = true;
+        if (words == NOTHING) words = PERHAPS;
+    }
     const char *missing = is_question || words != NOTHING ? find_programs() : NULL;
     if (missing != NULL && words == PERHAPS && !is_question) words = NOTHING; /* only a slip of the pen */
     else if (missing != NULL) FAIL("cannot do what is asked for: %s", missing);

@@ -28,6 +28,7 @@ describeWithEngine('verbose, stayalive and fstree together', (images) => {
 
   describe.each([
     ['Node 20', images.node20],
+    ['Node 20, native', images.native],
     ['Node 24', images.node24],
   ])('%s', (_, image) => {
     const options = (archive: string) => ({

@@ -79,8 +79,9 @@ export function engine(): Engine {
 /** `describe`, skipped where there is no engine; engine.ts has said so loudly. */
 export function describeWithEngine(name: string, body: (images: Engine['images']) => void): void {
   const provided = inject('engine');
+  const none = { base: '', node20: '', node24: '', native: '' };
   if (provided.skipped === undefined) describe(name, () => body(provided.images));
-  else describe.skip(`${name} (${provided.skipped})`, () => body({ base: '', node20: '', node24: '' }));
+  else describe.skip(`${name} (${provided.skipped})`, () => body(none));
 }
 
 /** The docker CLI at this run's engine. Does not throw for an exit status. */

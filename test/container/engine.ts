@@ -5,6 +5,7 @@
  * brought up on a bare Debian machine, as root, from Debian's packages and npm's alone (no image registry):
  *
  *   debootstrap (cached) -> docker import ddbg-test-base -> docker build ddbg-test-node20, ddbg-test-node24
+ *                                                                       '-> ddbg-test-native
  *
  * DDBG_TEST_PACKAGE names a tarball to test instead of packing the checkout, e.g. the one about to be published.
  */
@@ -35,7 +36,13 @@ import type { TestProject } from 'vitest/node';
 export interface Engine {
   /** The engine's socket when it is ours; undefined: what the CLI finds by itself. */
   readonly host?: string;
-  readonly images: { readonly base: string; readonly node20: string; readonly node24: string };
+  readonly images: {
+    readonly base: string;
+    readonly node20: string;
+    readonly node24: string;
+    /** node20 after `ddbg-entry --install`. */
+    readonly native: string;
+  };
   /** A directory that goes with the engine: for what tests mount into their containers. */
   readonly directory: string;
   /** On every container of this run, so that the end of the run finds those a test has left. */
@@ -135,7 +142,12 @@ async function prepareEngine(required: boolean, undo: Undo): Promise<Engine> {
   const label = `ddbg-test=${process.pid}-${Date.now()}`;
   undo.push(() => removeContainers(host, label));
 
-  const images = { base: 'ddbg-test-base', node20: 'ddbg-test-node20', node24: 'ddbg-test-node24' };
+  const images = {
+    base: 'ddbg-test-base',
+    node20: 'ddbg-test-node20',
+    node24: 'ddbg-test-node24',
+    native: 'ddbg-test-native',
+  };
   await importBase(docker, images.base, directory, required);
   clock('base image');
   const [tarball, npm, node20, node24] = await Promise.all([
@@ -145,9 +157,16 @@ async function prepareEngine(required: boolean, undo: Undo): Promise<Engine> {
     nodeBinary(24),
   ]);
   clock('node, npm, package');
+  const { base } = images;
   await Promise.all([
-    buildImage(docker, images.node20, images.base, { tarball, npm, node: node20 }, directory),
-    buildImage(docker, images.node24, images.base, { tarball, npm, node: node24 }, directory),
+    buildImages(
+      docker,
+      { bare: images.node20, native: images.native },
+      base,
+      { tarball, npm, node: node20 },
+      directory,
+    ),
+    buildImages(docker, { bare: images.node24 }, base, { tarball, npm, node: node24 }, directory),
   ]);
   clock('node images');
   return { ...(host === undefined ? {} : { host }), images, directory, label };
@@ -344,21 +363,23 @@ interface ImageParts {
   readonly node: string;
 }
 
-async function buildImage(
+/** @param images what to call each stage of the Dockerfile */
+async function buildImages(
   docker: Docker,
-  image: string,
+  images: { readonly bare: string; readonly native?: string },
   base: string,
   parts: ImageParts,
   directory: string,
 ): Promise<void> {
-  const context = join(directory, image);
+  const context = join(directory, images.bare);
   mkdirSync(context);
   cpSync(parts.node, join(context, 'node'));
   cpSync(parts.npm, join(context, 'npm'), { recursive: true });
   cpSync(parts.tarball, join(context, 'ddbg-entry.tgz'));
   const file = join(CHECKOUT, 'docker/test/Dockerfile');
   const flags = ['--network', 'none', '--force-rm', '--build-arg', `BASE=${base}`, '--file', file];
-  await docker(['build', ...flags, '--tag', image, context]);
+  for (const [stage, image] of Object.entries(images))
+    await docker(['build', ...flags, '--target', stage, '--tag', image, context]);
   rmSync(context, { recursive: true });
 }
 

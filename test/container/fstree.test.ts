@@ -52,6 +52,7 @@ describeWithEngine('fstree', (images) => {
 
   describe.each([
     ['node20', images.node20],
+    ['native', images.native],
     ['node24', images.node24],
   ])('%s', (name, image) => {
     const patched = (fstree: string, command: readonly string[]) =>

@@ -1,7 +1,10 @@
 /** The words that the container tests of the entrypoint share: its start, archives, its park, and what it left. */
+import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
+import { expect } from 'vitest';
 import { tarOf, type ZipPart, zipOf } from '../overlay/archives.ts';
 import {
   type CommandResult,
@@ -72,6 +75,15 @@ export function mountFiles(files: Readonly<Record<string, Content>>): string[] {
   return ['--volume', `${directory}:/t:ro`];
 }
 
+/** `mountFiles` with probe.c, compiled, as `/t/probe`. */
+export function mountProbe(files: Readonly<Record<string, Content>> = {}): string[] {
+  const mounts = mountFiles(files);
+  const [directory = ''] = (mounts[1] ?? '').split(':');
+  const source = fileURLToPath(new URL('probe.c', import.meta.url));
+  execFileSync('cc', ['-static', '-O1', '-o', join(directory, 'probe'), source]);
+  return mounts;
+}
+
 export function tarGz(files: Readonly<Record<string, Content>>): Buffer {
   const parts = Object.entries(files).map(([name, content]) => {
     const { bytes, mode } = bytesAndMode(content);
@@ -136,7 +148,7 @@ export async function changes(container: Container): Promise<string[]> {
  * neither the CLI's start nor ours counts.
  */
 export async function msFromSignalToEnd(container: Container): Promise<number> {
-  const until = String(Math.ceil(Date.now() / 1000) + 1);
+  const until = (Date.now() / 1000 + 0.05).toFixed(3); // the engine's events have its clock, which is ours
   const format = '{{.Action}} {{.TimeNano}}';
   const ofContainer = `container=${container.id}`;
   const filters = [ofContainer, 'event=kill', 'event=die'].flatMap((filter) => ['--filter', filter]);
@@ -145,4 +157,51 @@ export async function msFromSignalToEnd(container: Container): Promise<number> {
   const at = (action: string) =>
     BigInt(new RegExp(`^${action} (\\d+)$`, 'm').exec(stdout)?.[1] ?? Number.NaN);
   return Number(at('die') - at('kill')) / 1e6;
+}
+
+// ---- what runs in a container -----------------------------------------------------------------------------------
+
+export interface Process {
+  readonly pid: number;
+  readonly parent: number;
+  /** `Z...`: a zombie. */
+  readonly state: string;
+  /** Its name, of 15 bytes at the most. */
+  readonly name: string;
+}
+
+/** The processes in a container, by their pids in there, without the one that looks. */
+export async function processes(container: Container): Promise<Process[]> {
+  const { stdout } = await container.exec(['ps', '-e', '-o', 'pid=,ppid=,stat=,comm=']);
+  return [...stdout.matchAll(/^ *(\d+) +(\d+) +(\S+) +(.*)$/gm)]
+    .map(([, pid, parent, state = '', name = '']) => ({
+      pid: Number(pid),
+      parent: Number(parent),
+      state,
+      name,
+    }))
+    .filter(({ name }) => name !== 'ps');
+}
+
+/** Of PID 1: kilobytes of memory and the number of threads. */
+export async function sizeOfFirst(container: Container): Promise<{ residentKb: number; threads: number }> {
+  const { stdout } = await container.exec(['cat', '/proc/1/status']);
+  const field = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(stdout)?.[1]);
+  return { residentKb: field('VmRSS'), threads: field('Threads') };
+}
+
+/** `expect.poll`, for what takes as long as it takes. */
+export function eventually<T>(look: () => Promise<T>) {
+  return expect.poll(look, { timeout: 15_000, interval: 50 });
+}
+
+/** By the engine's clock, from the signal to the end of the container. */
+const LONGEST_STOP_MS = 1000;
+
+/** `docker stop`: over at once, and not by the KILL that would follow. Returns the exit status. */
+export async function stopPromptly(container: Container): Promise<number> {
+  await container.stop({ timeoutS: 30 });
+  const status = await container.wait();
+  expect(await msFromSignalToEnd(container)).toBeLessThan(LONGEST_STOP_MS);
+  return status;
 }

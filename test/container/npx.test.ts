@@ -19,12 +19,42 @@ function linesOnNpx(stderr: string): string[] {
 describeWithEngine('npx', (images) => {
   describe.each([
     ['Node 20', images.node20],
+    ['Node 20, native', images.native],
     ['Node 24', images.node24],
   ])('%s', (_, image) => {
     it.each([0, 7])('off: status %i, without a network and without a word', async (status) => {
       const ended = await run(image, npx(['sh', '-c', `echo out; exit ${status}`]));
       expect(ended).toEqual({ status, stdout: 'out\n', stderr: '' });
     });
+
+    it.each([undefined, 'stayalive', 'express:*,stayalive'])(
+      'DEBUG=%s: the command has the environment of the container, whatever npm and its shell do to it',
+      async (DEBUG) => {
+        const env = {
+          'spring.datasource.url': 'jdbc:h2:mem',
+          'a-b': 'c',
+          'un.dashed-name': '',
+          EDITOR: 'ed',
+          LINES: "it's\ntwo $HOME",
+          npm_config_loglevel: 'silent',
+        };
+        const left = DEBUG?.replace(/,?stayalive/, '');
+        const flags = ['--hostname', 'same', '--workdir', '/usr/lib'];
+        const look = ['cat', '/proc/self/environ'];
+        const variables = (text: string) => text.split('\0').sort();
+        const plain = await run(image, {
+          command: look,
+          flags,
+          env: { ...env, ...(left ? { DEBUG: left } : {}) },
+        });
+        const byDash = { ...npx(look, { ...env, ...(DEBUG === undefined ? {} : { DEBUG }) }), flags };
+        const ended = await run(image, byDash);
+        expect(variables(plain.stdout)).toContain('spring.datasource.url=jdbc:h2:mem');
+        expect(ended.status).toBe(0);
+        expect(ended.stderr).toMatch(DEBUG === undefined ? /^$/ : /^ddbg-entry: started by npx .*\n$/);
+        expect(variables(ended.stdout)).toEqual(variables(plain.stdout));
+      },
+    );
 
     it('verbose: one line says what npx degrades and the line that mends it', async () => {
       const ended = await run(image, npx(['sh', '-c', 'exit 7'], { DEBUG: 'verbose' }));

@@ -14,6 +14,7 @@ const SEGV_BELOW = ['sh', '-c', 'sh -c "kill -SEGV \\$\\$"; exit $?'];
 describeWithEngine('off', (images) => {
   describe.each([
     ['Node 20', images.node20, false],
+    ['Node 20, native', images.native, true],
     ['Node 24', images.node24, true],
   ])('%s', (_, image, becomesCommand) => {
     it.each([

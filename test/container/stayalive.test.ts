@@ -1,23 +1,13 @@
 /** `stayalive` alone, in real containers: held on a fault, entered by the printed lines, let go with the fault's status. */
 import { describe, expect, it } from 'vitest';
-import { type Container, describeWithEngine, docker, start } from './docker.ts';
-import { changes, msFromSignalToEnd, ownLines, runEntry, startEntry, untilTerm, waitForPark } from './kit.ts';
+import { describeWithEngine, docker, start } from './docker.ts';
+import { changes, ownLines, runEntry, startEntry, stopPromptly, untilTerm, waitForPark } from './kit.ts';
 
 const DEBUG = 'stayalive';
-/** By the engine's clock, from the signal to the end of the container. */
-const LONGEST_RELEASE_MS = 1000;
-
-/** `docker stop`: over at once, and not by the KILL that would follow. */
-async function stopPromptly(container: Container): Promise<number> {
-  await container.stop({ timeoutS: 30 });
-  const status = await container.wait();
-  expect(await msFromSignalToEnd(container)).toBeLessThan(LONGEST_RELEASE_MS);
-  return status;
-}
-
 describeWithEngine('stayalive', (images) => {
   describe.each([
     ['Node 20', images.node20],
+    ['Node 20, native', images.native],
     ['Node 24', images.node24],
   ])('%s', (_, image) => {
     it.each([
@@ -41,7 +31,7 @@ describeWithEngine('stayalive', (images) => {
     it.each(['TERM', 'INT', 'HUP', 'QUIT'])('docker kill --signal %s lets go', async (signal) => {
       const container = await startEntry(image, ['sh', '-c', 'exit 7'], { DEBUG });
       await waitForPark(container);
-      await container.kill('USR1'); // no stop: changes nothing
+      await container.kill('URG'); // no stop: changes nothing
       await container.kill('CONT');
       await container.kill(signal);
       expect(await container.wait()).toBe(7);

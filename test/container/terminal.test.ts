@@ -1,8 +1,15 @@
 /** `docker run -t` and `-it`, in real containers: the terminal is the command's, and one Ctrl-C is one. */
 import { spawn } from 'node:child_process';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { type Container, describeWithEngine, engine, startWebServer, type WebServer } from './docker.ts';
-import { startEntry, tarGz, waitForPark } from './kit.ts';
+import {
+  type Container,
+  describeWithEngine,
+  engine,
+  start,
+  startWebServer,
+  type WebServer,
+} from './docker.ts';
+import { eventually, processes, startEntry, tarGz, waitForPark } from './kit.ts';
 
 const TERMINAL = ['--tty'];
 const INTERACTIVE = ['--interactive', '--tty'];
@@ -25,6 +32,7 @@ describeWithEngine('a terminal', (images) => {
 
   describe.each([
     ['Node 20', images.node20],
+    ['Node 20, native', images.native],
     ['Node 24', images.node24],
   ])('%s', (_, image) => {
     it.each([undefined, 'verbose', 'stayalive'])(
@@ -102,13 +110,86 @@ describeWithEngine('a terminal', (images) => {
       expect((await container.logs()).stdout).not.toContain('get in');
     });
   });
+
+  it.each([
+    ['native', undefined, images.native],
+    ['native', 'verbose', images.native],
+    ['bare', undefined, images.node20],
+    ['bare', 'verbose', images.node20],
+  ])('npx, %s, DEBUG=%s: one Ctrl-C is one INT', async (_what, DEBUG, image) => {
+    const container = await start(image, {
+      entrypoint: 'npx',
+      command: ['ddbg-entry', '--', 'node', '-e', COUNTS_INTERRUPTS],
+      env: { npm_config_script_shell: '/bin/bash', ...(DEBUG === undefined ? {} : { DEBUG }) },
+      flags: INTERACTIVE,
+    });
+    const keyboard = await attach(container);
+    keyboard.type('\u0003');
+    await container.waitForLog(/^(\^C)?got INT\r$/m);
+    keyboard.type('bye\n');
+    expect(await container.wait()).toBe(3);
+    expect((await container.logs()).stdout.match(/^(\^C)?got INT\r$/gm)).toHaveLength(1);
+  });
+
+  describe.each([
+    ['--init', undefined],
+    ['--stall-timeout=30s', 'stayalive'],
+  ])('native, %s, DEBUG=%s', (flag, DEBUG) => {
+    const options = {
+      entryFlags: [flag],
+      flags: INTERACTIVE,
+      ...(DEBUG === undefined ? {} : { DEBUG }),
+    };
+
+    it('job control: Ctrl-Z, fg and Ctrl-C are for the job, the shell stays', async () => {
+      const command = ['sh', '-c', 'echo up; read x; echo line $x; exec bash --norc -i'];
+      const container = await startEntry(images.native, command, options);
+      const jobs = async () => (await processes(container)).filter(({ name }) => name === 'sleep');
+      const shell = async () => (await processes(container)).find(({ name }) => name === 'bash');
+      const keyboard = await attach(container);
+      await eventually(shell).toMatchObject({ parent: 1 });
+      keyboard.type('sleep 1000\n');
+      await eventually(jobs).toMatchObject([{ state: expect.stringMatching(/^S\+/) }]);
+      keyboard.type('\u001a');
+      await container.waitForLog(/^\[1\]\+ +Stopped +sleep 1000\r$/m);
+      keyboard.type('fg\n');
+      await eventually(jobs).toMatchObject([{ state: expect.stringMatching(/^S\+/) }]);
+      keyboard.type('\u0003');
+      await eventually(jobs).toEqual([]);
+      keyboard.type('echo status=$?\nexit 3\n');
+      await container.waitForLog(/^status=130\r$/m);
+      if (DEBUG !== undefined) {
+        expect((await waitForPark(container)).status).toBe(3);
+        keyboard.type('\u0003');
+      }
+      expect(await container.wait()).toBe(3);
+      expect((await container.logs()).stdout).not.toMatch(/job control|process group/);
+    });
+
+    it('the command leads the group in the foreground; Ctrl-Z, where nobody can say fg, holds nothing up', async () => {
+      const script = `console.log('group', require('fs').readFileSync('/proc/self/stat', 'utf8'));${COUNTS_INTERRUPTS}`;
+      const container = await startEntry(images.native, ['node', '-e', script], options);
+      const keyboard = await attach(container);
+      const { stdout } = await container.logs();
+      const [, pid, parent, group, foreground] =
+        /^group (\d+) \(.*\) \S (\d+) (\d+) \d+ \d+ (\d+) /m.exec(stdout) ?? [];
+      expect({ parent, group, foreground }).toEqual({ parent: '1', group: pid, foreground: pid });
+      keyboard.type('\u001a');
+      keyboard.type('again\n');
+      await container.waitForLog(/^line again/m);
+      keyboard.type('\u0003');
+      await container.waitForLog(/^(\^C)?got INT\r$/m);
+      keyboard.type('bye\n');
+      expect(await container.wait()).toBe(3); // soon after a Ctrl-C: not held
+    });
+  });
 });
 
 /** A person at the container's terminal: `docker attach` below a pty of script(1), which Debian always has. */
 async function attach(container: Container) {
   const { host } = engine();
   const docker = host === undefined ? 'docker' : `docker --host ${host}`;
-  await container.waitForLog(/^up\r?$/m);
+  await container.waitForLog(/up\r?$/m); // npm has written to the line before
   const script = spawn('script', ['-qfec', `${docker} attach ${container.id}`, '/dev/null'], {
     stdio: ['pipe', 'ignore', 'inherit'],
   });

@@ -46,6 +46,7 @@ inner "$1"
 describeWithEngine('verbose', (images) => {
   describe.each([
     ['Node 20', images.node20],
+    ['Node 20, native', images.native],
     ['Node 24', images.node24],
   ])('%s', (_, image) => {
     let mounts: string[];
