@@ -2,7 +2,7 @@
 /**
  * The bin `ddbg-entry`: argv and environment once, then the pipeline, then its status.
  */
-import { readFileSync, writeSync } from 'node:fs';
+import { fstatSync, readFileSync, writeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { environmentBeforeNpx } from './container/npx.ts';
 import { runEntryOn } from './entry.ts';
@@ -102,19 +102,34 @@ async function leaveInspectorToCommand(): Promise<void> {
 /** The init hides the variables that Node takes for its own: init/init.c. */
 function unhide(environment: Readonly<Record<string, string | undefined>>) {
   return Object.fromEntries(
-    Object.entries(environment).map(([name, value]) => [name.replace(/^DDBG_HIDDEN_/, ''), value ?? '']),
+    Object.entries(environment).map(([name, value]) => [
+      name.replace(/^DDBG_HIDDEN_(?=NODE_)/, ''),
+      value ?? '',
+    ]),
   );
+}
+
+/** The descriptor that the init names in our first argument. Nobody else can: it must be a socket. */
+function readLink(argument: string): number | undefined {
+  const descriptor = /^--init-link=(\d+)$/.exec(argument)?.[1];
+  try {
+    return descriptor !== undefined && fstatSync(Number(descriptor)).isSocket()
+      ? Number(descriptor)
+      : undefined;
+  } catch {
+    return undefined; // it is not open
+  }
 }
 
 async function main(): Promise<void> {
   const [first = '', ...rest] = process.argv.slice(2);
-  const descriptor = /^--init-link=(\d+)$/.exec(first)?.[1];
-  const argv = descriptor === undefined ? process.argv.slice(2) : rest;
-  const given = { argv, environment: unhide(process.env) };
+  const link = readLink(first);
+  const argv = link === undefined ? process.argv.slice(2) : rest;
+  const given = link === undefined ? process.env : unhide(process.env);
   const host =
-    descriptor === undefined
+    link === undefined
       ? bareHost({ argv, init: initFile(dist) })
-      : nativeHost(openLink(Number(descriptor)), given);
+      : nativeHost(openLink(link), { argv, environment: unhide(process.env) });
   try {
     const text = answer(argv);
     if (text !== undefined) {
@@ -126,7 +141,7 @@ async function main(): Promise<void> {
     host.exit(OWN_FAILURE);
   }
   await leaveInspectorToCommand();
-  const environment = environmentBeforeNpx(given.environment, host.pid);
+  const environment = environmentBeforeNpx(given, host.pid);
   // exit() and not exitCode: a hook's or a library's forgotten timer must not keep the container.
   host.exit(await runEntryOn(host, { argv, environment }));
 }

@@ -85,7 +85,10 @@ export function parseArguments(argv: readonly string[]): Arguments {
     if (name === 'install') installDirectory = value;
     if (question !== undefined) continue;
     if (word === '-h') question ??= 'help';
-    else if (isFlag(name)) flags[name] = flagValue(name, value);
+    else if (name === 'allow' && flags.allow !== undefined) {
+      // From behind an ENTRYPOINT without --, `docker run IMAGE --allow=fstree` would have the last word.
+      throw usage('--allow is there twice', 'end the flags of an ENTRYPOINT with --');
+    } else if (isFlag(name)) flags[name] = flagValue(name, value);
     else if (isInitFlag(name)) initFlags.push(name);
     else throw usage(`'${word}' is no flag of ours`, 'put -- in front of a command that starts with a dash');
   }

@@ -91,6 +91,7 @@ describe('arguments', () => {
     [['--'], 'there is no command'],
     [['--roots=/x', 'a'], "'--roots=/x' is no flag"],
     [['-x', 'a'], "'-x' is no flag"],
+    [['--allow=none', '--allow=verbose', 'a'], '--allow is there twice'],
     [['--root', '/x', 'a'], '--root has no value'],
     [['--root=', 'a'], '--root has no value'],
     [['--root=x', 'a'], '--root=x must be an absolute path'],

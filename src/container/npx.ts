@@ -22,7 +22,10 @@ export function environmentBeforeNpx(environment: Environment, pid: number): Env
   if (!isByNpx(environment)) return environment;
   const npm = findNpm(parentOf(pid));
   try {
-    if (npm !== undefined) return parseEnviron(readFileSync(`/proc/${npm}/environ`, 'utf8'));
+    if (npm !== undefined) {
+      const before = parseEnviron(readFileSync(`/proc/${npm}/environ`, 'utf8'));
+      return isByNpx(before) ? environment : before; // no npm: a Node program that npx runs has started us
+    }
   } catch {
     // npm runs as somebody else
   }

@@ -24,7 +24,7 @@ const FLAGS = [
 /** The first whose compiler is there is taken. */
 const COMPILERS = {
   'linux-x64': [
-    { libc: 'musl', compiler: 'musl-gcc' },
+    ...(process.arch === 'x64' ? [{ libc: 'musl', compiler: 'musl-gcc' }] : []),
     ...(process.arch === 'x64' ? [{ libc: 'glibc', compiler: 'gcc' }] : []),
     { libc: 'glibc', compiler: 'x86_64-linux-gnu-gcc' },
   ],

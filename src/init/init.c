@@ -56,6 +56,7 @@
 
 enum { OWN_FAILURE = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127, BY_SIGNAL = 128 };
 enum { MOST_SIGNALS = 64 };
+enum { LAST_WORD_MS = 1000, GIVES_UP_MS = 5000 }; /* how long a stop waits for node: to speak, to undo a download */
 
 extern char **environ;
 
@@ -75,27 +76,30 @@ static unsigned char status_as[256];
 static enum { PLANNING, RUNNING, GRACE, JUDGING, PARKED } phase;
 static enum { NEVER, ON_FAULT, ALWAYS } hold; /* if node is gone */
 static long hold_limit_ms;
+static bool is_doubtful;            /* perhaps none of our words is there: whatever becomes of node, the command is started */
 static pid_t command_pid, node_pid, ear_pid; /* 0: none */
 static int link_fd = -1, signal_fd = -1;
 static int end;             /* of the command, as waitpid(2) has it */
 static bool has_ended;
 static int stop;            /* the first stop that was asked for; 0: none */
-static int64_t hup_ms;      /* when the last HUP went out: a stop, if the end follows soon (src/process/supervise.ts) */
+static int64_t passing_ms;  /* when the last HUP went out or Ctrl-C was typed: a stop, if the end follows soon (supervise.ts) */
 static int terminal = -1;   /* a descriptor of the one whose foreground is ours */
 static int64_t deadline_ms; /* of the park or the grace; 0: none */
 static int parked_status;
 static bool was_parked;     /* and is to be run again */
 static char *released, *expired;
 
+static size_t received;     /* bytes of records from node */
+
 static uint64_t given_mask;
 static struct sigaction given_child_action;
 
 /* ---- saying ------------------------------------------------------------------------------------------------------ */
 
-/* Nobody may read from there any more: whatever finds no room within a second is lost, and we are never held up. */
+/* Nobody may read from there any more: what finds no room soon is lost. */
 static void print(const char *text, size_t length) {
     struct pollfd ready = {STDERR_FILENO, POLLOUT, 0};
-    if (poll(&ready, 1, 1000) > 0 && write(STDERR_FILENO, text, length) < 0) return;
+    if (poll(&ready, 1, 100) > 0 && write(STDERR_FILENO, text, length) < 0) return;
 }
 
 /* One line on stderr, as src/log.ts would write it. */
@@ -226,7 +230,13 @@ static bool read_status_map(const char *value) {
     return read_map(value, read_status, status_as, is_from);
 }
 
-/* Ours alone have a reader; the others are src/plan.ts's, which also has these names: a test holds the two together. */
+static bool has_value(const char *value) {
+    return value != NULL && *value != '\0';
+}
+
+#define NO_VALUE "has no value: write it as one word, --name=VALUE"
+
+/* The first six are ours; the others are src/plan.ts's, which also has these names: a test holds the two together. */
 static const struct { const char *name; bool (*read)(const char *); const char *form; } FLAGS[] = {
     {"init", read_init, "takes no value"},
     {"group", read_group, "takes no value"},
@@ -234,8 +244,8 @@ static const struct { const char *name; bool (*read)(const char *); const char *
     {"pdeathsig", read_death_signal, "must be a signal such as TERM or 15"},
     {"stop-signal-map", read_signal_map, "must be FROM:TO[,FROM:TO...], signals such as TERM:QUIT; a TO of 0 drops it"},
     {"exit-map", read_status_map, "must be FROM:TO[,FROM:TO...], statuses from 0 to 255 such as 143:0"},
-    {"allow", NULL, NULL}, {"root", NULL, NULL}, {"state-dir", NULL, NULL},
-    {"stall-timeout", NULL, NULL}, {"fetch-timeout", NULL, NULL},
+    {"allow", has_value, NO_VALUE}, {"root", has_value, NO_VALUE}, {"state-dir", has_value, NO_VALUE},
+    {"stall-timeout", has_value, NO_VALUE}, {"fetch-timeout", has_value, NO_VALUE},
 };
 
 /* Reads ours, and finds the command. Returns true for a question (--help and the like), which node answers. */
@@ -261,7 +271,7 @@ static bool read_flags(char **word) {
             at++;
         if (at == count)
             FAIL("cannot run: '%s' is no flag of ours; put -- in front of a command that starts with a dash", *word);
-        if (FLAGS[at].read != NULL && !FLAGS[at].read(value)) FAIL("cannot run: %s: it %s", *word, FLAGS[at].form);
+        if (!FLAGS[at].read(value)) FAIL("cannot run: %s: it %s", *word, FLAGS[at].form);
     }
     given_command = word;
     return is_question;
@@ -283,8 +293,9 @@ static enum { NOTHING, PERHAPS, SURELY } look_for_words(void) {
     for (const char *at = text; at != NULL && *at != '\0'; at++) {
         if (at > text && isgraph((unsigned char)at[-1]) && strchr(",;'\"", at[-1]) == NULL) continue; /* in a word */
         for (int word = 0; word < 3; word++) {
-            char behind = strncmp(at, WORDS[word], strlen(WORDS[word])) == 0 ? at[strlen(WORDS[word])] : 'x';
-            if (behind == '\0' || behind == ',' || behind == '=') found = SURELY;
+            const char *behind = strncmp(at, WORDS[word], strlen(WORDS[word])) == 0 ? at + strlen(WORDS[word]) : "x";
+            while (*behind != '=' && *behind != '\0' && !isgraph((unsigned char)*behind)) behind++;
+            if (*behind == '\0' || *behind == ',' || *behind == '=') found = SURELY;
             else if (found == NOTHING && strncasecmp(at, WORDS[word], (size_t)TELLING[word]) == 0) found = PERHAPS;
         }
     }
@@ -353,7 +364,7 @@ static _Noreturn void become_command(void) {
 /* close_range(2) is of Linux 5.9; before that, or where a seccomp profile does not know it, as far as programs go. */
 static void close_range_of(int first, int last) {
     if (first > last || syscall(SYS_close_range, (unsigned)first, (unsigned)last, 0U) == 0) return;
-    for (int fd = first; fd <= last && fd < 65536; fd++) close(fd);
+    for (long fd = first, most = sysconf(_SC_OPEN_MAX); fd <= last && fd < most && fd < 65536; fd++) close((int)fd);
 }
 
 /* Everything from 3 up but these two. */
@@ -427,6 +438,16 @@ static void give_terminal(pid_t group) {
     if (terminal >= 0) tcsetpgrp(terminal, group); /* SIGTTOU is blocked */
 }
 
+static int64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static bool is_stopped(void) {
+    return stop != 0 || (passing_ms != 0 && now_ms() - passing_ms < 10 * 1000);
+}
+
 /*
  * The ear: Ctrl-C goes to the process group in the foreground, the command's, and to nobody else; yet we must know that
  * a stop was asked for. So one of ours sits in that group from before the first instruction, and ends when it hears one,
@@ -452,7 +473,10 @@ __attribute__((format(printf, 1, 2))) static void tell(const char *format, ...);
 static void ear_ended(int status) {
     ear_pid = 0;
     int number = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
-    if (number == SIGINT || number == SIGQUIT) tell("typed %d\n", number);
+    if (number == SIGINT || number == SIGQUIT) {
+        passing_ms = now_ms();
+        tell("typed %d\n", number);
+    }
     if (command_pid > 0) start_ear(command_pid); /* for the next one */
 }
 
@@ -461,6 +485,7 @@ static void stop_ear(void) {
     int status;
     if (ear_pid <= 0) return;
     kill(ear_pid, SIGTERM);
+    kill(ear_pid, SIGCONT); /* a STOP for the command's group has stopped it too */
     if (waitpid(ear_pid, &status, 0) == ear_pid) ear_ended(status);
 }
 
@@ -485,7 +510,7 @@ static int run_command(int failure) {
 static int start_command(void) {
     if (getpid() != 1) prctl(PR_SET_CHILD_SUBREAPER, 1);
     terminal = terminal_of(getpgrp()); /* only where it is ours to give: not from the background of a shell */
-    pid_t pid = start(run_command, terminal >= 0 && link_fd >= 0 ? start_ear : NULL);
+    pid_t pid = start(run_command, terminal >= 0 && (link_fd >= 0 || grace_ms > 0) ? start_ear : NULL);
     if (pid < 0) {
         stop_ear();
         give_terminal(getpgrp());
@@ -579,8 +604,9 @@ static int run_node(int failure) {
 static int start_node(void) {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) return errno;
-    link_fd = ends[0];
+    link_fd = fcntl(ends[0], F_DUPFD_CLOEXEC, 3);
     link_of_node = fcntl(ends[1], F_DUPFD_CLOEXEC, 3); /* the first three are not its own, even where they are closed */
+    close(ends[0]);
     close(ends[1]);
     pid_t pid = start(run_node, NULL);
     close(link_of_node);
@@ -592,9 +618,11 @@ static int start_node(void) {
     node_pid = pid;
     phase = PLANNING;
     stop = 0;
-    hup_ms = 0;
+    passing_ms = 0;
     has_ended = false;
     deadline_ms = 0;
+    released = expired = NULL;
+    received = 0;
     plan.command = given_command;
     plan.environment = environ;
     change.kept = INT_MAX;
@@ -629,12 +657,6 @@ static void tell(const char *format, ...) {
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */
 
-static int64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static _Noreturn void finish(int status) {
     give_terminal(getpgrp());
     signal_node(SIGKILL); /* its death, some ms, is not waited for */
@@ -655,13 +677,12 @@ static int status_of_end(void) {
 
 /* A stop that comes before the command is started (again). */
 static int status_of_early_stop(void) {
-    return was_parked ? parked_status : BY_SIGNAL + stop;
+    return was_parked ? parked_status : status_as[BY_SIGNAL + stop];
 }
 
 /* Node is not there to decide: the short form of src/fault.ts. */
 static void decide(int status, const char *what) {
-    bool is_stopped = stop != 0 || (hup_ms != 0 && now_ms() - hup_ms < 10 * 1000);
-    bool is_held = !is_stopped && (hold == ALWAYS || (hold == ON_FAULT && status != 0));
+    bool is_held = !is_stopped() && (hold == ALWAYS || (hold == ON_FAULT && status != 0));
     if (!is_held) finish(status);
     say("%s (status %d), and node is gone; the container stays: docker exec into it, docker stop or kill %d inside "
         "let it go", what, status, getpid());
@@ -670,7 +691,7 @@ static void decide(int status, const char *what) {
 
 static void judge(void) {
     phase = JUDGING;
-    deadline_ms = 0;
+    deadline_ms = stop != 0 ? now_ms() + LAST_WORD_MS : 0;
     if (link_fd < 0) decide(status_of_end(), "fault: the command has ended");
     else tell("ended %s %d %d\n", WIFEXITED(end) ? "exited" : "killed",
               WIFEXITED(end) ? WEXITSTATUS(end) : WTERMSIG(end), status_of_end());
@@ -716,9 +737,8 @@ static int signal_all(int number) {
     }
     for (size_t at = 0; at < count; at++) {
         if (!all[at].is_below) continue;
-        below++;
         if (all[at].pid == command_pid) is_blind = false;
-        if (number != 0) kill(all[at].pid, number);
+        below += kill(all[at].pid, number) == 0; /* who may not be signalled is not waited for */
     }
     free(all);
     if (is_blind && number != 0) kill(command_pid, number);
@@ -731,7 +751,7 @@ static void command_ended(int status) {
     end = status;
     has_ended = true;
     give_terminal(getpgrp());
-    if (stop == 0 || grace_ms == 0 || signal_all(SIGTERM) == 0) {
+    if (!is_stopped() || grace_ms == 0 || signal_all(SIGTERM) == 0) {
         judge();
         return;
     }
@@ -741,19 +761,38 @@ static void command_ended(int status) {
 
 static void read_records(void);
 
+/* As if off. */
+static void go_on_without_node(void) {
+    end_node();
+    if (stop != 0) finish(status_of_early_stop());
+    if (!stays) {
+        close(signal_fd);
+        restore_signals();
+        become_command();
+    }
+    int reason = start_command();
+    if (reason == 0) return;
+    say("cannot start %s: %s", plan.command[0], strerror(reason));
+    finish(status_of_errno(reason));
+}
+
 static void node_ended(int status) {
     node_pid = 0;
     read_records(); /* its last words may still be on their way */
     if (phase == PARKED) return;
     end_node();
     if (phase == PLANNING && stop != 0) finish(status_of_early_stop());
+    if (phase == PLANNING && is_doubtful) {
+        go_on_without_node();
+        return;
+    }
     const char *how = WIFEXITED(status) ? "ended with status" : "was killed by signal";
     int number = WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status);
     if (phase == RUNNING || phase == GRACE) say("node %s %d; the command runs on without it", how, number);
     else if (has_ended) decide(status_of_end(), "fault: the command has ended");
     else {
         say("node %s %d before the command was started", how, number);
-        decide(OWN_FAILURE, "fault: the command was not started");
+        decide(was_parked ? parked_status : OWN_FAILURE, "fault: the command was not started");
     }
 }
 
@@ -807,6 +846,7 @@ static void on_record(char *record) {
     if (value == NULL) value = record + strlen(record);
     else *value++ = '\0';
     if (strcmp(record, "hold") == 0) {
+        is_doubtful = false;
         hold = strncmp(value, "fault", 5) == 0 ? ON_FAULT : strncmp(value, "always", 6) == 0 ? ALWAYS : NEVER;
         hold_limit_ms = atol(value + strcspn(value, " "));
     } else if (strcmp(record, "keep") == 0) change.kept = atoi(value);
@@ -823,17 +863,7 @@ static void on_record(char *record) {
         else if (reason != 0) tell("failed %d\n", reason);
         else tell("started %d\n", command_pid);
     } else if (strcmp(record, "become") == 0) {
-        end_node();
-        if (stop != 0) finish(status_of_early_stop());
-        if (!stays) {
-            close(signal_fd);
-            restore_signals();
-            become_command();
-        }
-        int reason = start_command();
-        if (reason == 0) return;
-        say("cannot start %s: %s", plan.command[0], strerror(reason));
-        finish(status_of_errno(reason));
+        go_on_without_node();
     } else if (strcmp(record, "park") == 0) {
         park(atoi(value), atol(value + strcspn(value, " ")));
         if (stop != 0) let_go(stop); /* it came while node had its last word */
@@ -843,12 +873,12 @@ static void on_record(char *record) {
 
 static void read_records(void) {
     static char *text;
-    static size_t used, room;
+    static size_t room;
     ssize_t size = 1;
     while (link_fd >= 0 && size > 0) {
-        if (room - used < 4096) text = must(realloc(text, room += 16384));
-        size = recv(link_fd, text + used, room - used, MSG_DONTWAIT);
-        if (size > 0) used += (size_t)size;
+        if (room - received < 4096) text = must(realloc(text, room += 16384));
+        size = recv(link_fd, text + received, room - received, MSG_DONTWAIT);
+        if (size > 0) received += (size_t)size;
     }
     if (link_fd >= 0 && size == 0) {
         close(link_fd);
@@ -856,17 +886,18 @@ static void read_records(void) {
         signal_node(SIGKILL); /* it closes when it is done, whatever else it may still do */
     }
     char *record = text;
-    for (char *stops_at; used > 0 && (stops_at = memchr(record, '\0', used)) != NULL; record = stops_at + 1) {
-        used -= (size_t)(stops_at + 1 - record);
+    for (char *stops_at; received > 0 && (stops_at = memchr(record, '\0', received)) != NULL; record = stops_at + 1) {
+        received -= (size_t)(stops_at + 1 - record);
         on_record(record);
     }
-    if (used > 0) memmove(text, record, used);
+    if (received > 0) memmove(text, record, received);
     else if (phase == PARKED) free(text), text = NULL, room = 0; /* a page less to hold */
 }
 
 static void on_signal(const struct signalfd_siginfo *info) {
     int number = (int)info->ssi_signo, to = number <= MOST_SIGNALS ? sent_as[number] : 0;
     bool is_stop = number == SIGTERM || number == SIGINT || number == SIGQUIT || is_mapped[number];
+    if (info->ssi_pid == (uint32_t)getpid()) return; /* SIGPIPE, SIGXFSZ: a line of ours that found no place */
     if (number == SIGCHLD) reap();
     else if (phase == PARKED) {
         if (lets_go(number)) {
@@ -878,15 +909,16 @@ static void on_signal(const struct signalfd_siginfo *info) {
     } else if (phase == PLANNING) {
         if (!is_stop && number != SIGHUP) return; /* nobody to take it */
         if (stop == 0) stop = number;
+        if (deadline_ms == 0) deadline_ms = now_ms() + GIVES_UP_MS;
         bool is_known = number == SIGTERM || number == SIGINT || number == SIGQUIT || number == SIGHUP;
         signal_node(is_known ? number : SIGTERM); /* it gives its download up; if it cannot listen yet, it dies of it */
     } else if (phase == JUDGING) {
         if (!lets_go(number) || deadline_ms != 0) return;
         if (stop == 0) stop = number;
-        deadline_ms = now_ms() + 1000; /* for node's last word, which may be a banner */
+        deadline_ms = now_ms() + LAST_WORD_MS; /* it may be a banner */
     } else {
         if (is_stop && stop == 0 && to != 0) stop = number;
-        if (number == SIGHUP) hup_ms = now_ms();
+        if (number == SIGHUP) passing_ms = now_ms();
         if (number == SIGCONT && phase == RUNNING) take_and_give_terminal();
         union sigval value = {.sival_ptr = (void *)(uintptr_t)info->ssi_ptr};
         if (to != 0 && (to_all || phase == GRACE)) signal_all(to);
@@ -901,6 +933,7 @@ static void on_deadline(void) {
         signal_all(SIGKILL);
         deadline_ms = now_ms() + 100; /* one that was being forked escapes a round */
     } else if (phase == JUDGING) finish(status_of_end());
+    else if (phase == PLANNING) finish(status_of_early_stop());
     else if (phase == PARKED) {
         if (expired != NULL) print(expired, strlen(expired));
         finish(parked_status);
@@ -933,6 +966,7 @@ static void take_signals(void) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &given_mask, sizeof given_mask);
     sigaction(SIGCHLD, &plain, &given_child_action); /* ignored, it would reap for us, statuses and all */
     signal_fd = (int)syscall(SYS_signalfd4, -1, &all, sizeof all, SFD_CLOEXEC);
+    if (signal_fd >= 0 && signal_fd < 3) signal_fd = fcntl(signal_fd, F_DUPFD_CLOEXEC, 3); /* stdin may be closed */
     if (signal_fd < 0) FAIL("cannot listen for signals: %s", strerror(errno));
 }
 
@@ -962,8 +996,10 @@ int main(int count, char **argv) {
     take_signals();
     if (death_signal > 0) prctl(PR_SET_PDEATHSIG, death_signal);
     bool asks = is_question || words != NOTHING;
+    is_doubtful = words == PERHAPS && !is_question;
     int reason = asks ? start_node() : start_command();
-    if (reason != 0) {
+    if (reason != 0 && is_doubtful) go_on_without_node();
+    else if (reason != 0) {
         say("cannot start %s: %s", asks ? node_file : *given_command, strerror(reason));
         exit(asks ? OWN_FAILURE : status_of_errno(reason));
     }

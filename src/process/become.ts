@@ -2,8 +2,7 @@
  * Something else takes our place, where Node can do that (process.execve: Node >= 22.15 and >= 23.11): the command when
  * off, the native init when on.
  */
-import { accessSync, constants } from 'node:fs';
-import { basename } from 'node:path';
+import { accessSync, constants, realpathSync } from 'node:fs';
 import type { CommandLine } from '../plan.ts';
 import { resolveCommand, which } from './resolve.ts';
 
@@ -41,8 +40,7 @@ export function becomeCommand(command: CommandLine): void {
  */
 export function becomeInit(init: string, argv: readonly string[]): void {
   if (execve === undefined) return;
-  // It looks for node where we were found; called by a path that PATH does not have, we are not sure to be found again.
-  if (which(basename(process.execPath), process.env.PATH) === undefined && !process.env.DDBG_NODE) return;
+  if (!process.env.DDBG_NODE && !isFoundInPath()) return; // it could find no Node, or another one
   try {
     accessSync(init, constants.X_OK); // also says no on a mount with noexec
   } catch {
@@ -50,6 +48,11 @@ export function becomeInit(init: string, argv: readonly string[]): void {
   }
   const environment = Object.entries(process.env).map(([name, value = '']) => [name, value] as const);
   replaceUs(init, [init, ...argv], Object.fromEntries(environment));
+}
+
+function isFoundInPath(): boolean {
+  const found = which('node', process.env.PATH);
+  return found !== undefined && realpathSync(found) === realpathSync(process.execPath);
 }
 
 function replaceUs(

@@ -313,7 +313,7 @@ describe('flags', () => {
 
   test('init.c and src/plan.ts have the same', () => {
     const table = /FLAGS\[\] = \{\n([\s\S]*?)\n\};/.exec(read('../../src/init/init.c'))?.[1] ?? '';
-    const own = [...table.matchAll(/\{"([a-z-]+)", (NULL)?/g)].map(([, name, isNodes]) => ({
+    const own = [...table.matchAll(/\{"([a-z-]+)", (has_value)?/g)].map(([, name, isNodes]) => ({
       name,
       isOurs: isNodes === undefined,
     }));

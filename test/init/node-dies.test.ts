@@ -368,7 +368,39 @@ describe('parked', () => {
       );
       await until(() => childrenOf(entry.pid).length === 0);
       entry.signal('SIGTERM');
-      expect([7, 125]).toContain(await entry.status);
+      expect(await entry.status).toBe(7);
+    });
+  });
+});
+
+describe('node is no help', () => {
+  const trapping = ['bash', '-c', 'trap "exit 3" TERM; echo ready; until read -t 0.1 x; do :; done'];
+
+  test('its death is said to nobody: the SIGPIPE of our line is not for the command', async () => {
+    const entry = startInit(trapping, { env: { DEBUG: 'verbose' }, stdin: 'pipe' });
+    await entry.waitFor(/^ready$/m);
+    entry.child.stderr?.destroy();
+    const pid = await nodeOf(entry);
+    process.kill(pid, 'SIGKILL');
+    await until(() => !childrenOf(entry.pid).some((child) => child.pid === pid));
+    entry.signal('SIGTERM');
+    expect(await entry.status).toBe(3);
+  });
+
+  test('it is stopped: a stop ends the command, and us soon after', async () => {
+    const entry = startInit(trapping, { env: STAY, stdin: 'pipe' });
+    await entry.waitFor(/^ready$/m);
+    process.kill(await nodeOf(entry), 'SIGSTOP');
+    entry.signal('SIGTERM');
+    expect(await entry.status).toBe(3);
+  });
+
+  test('perhaps none of our words is there, and it fails: the command runs all the same', async () => {
+    const env = { DEBUG: 'stay:*', DDBG_NODE: '/bin/false' };
+    expect(await runInit(['sh', '-c', 'echo "$DEBUG"'], { env })).toMatchObject({
+      status: 0,
+      stdout: 'stay:*\n',
+      stderr: '',
     });
   });
 });

@@ -221,6 +221,18 @@ describe.skipIf(cannotCompile).each(inits)('$way', ({ env, ours }) => {
   });
 });
 
+test.skipIf(cannotCompile)(
+  'a command that stops its whole group does not hold us up at its end',
+  async () => {
+    const command = ['sh', '-c', 'echo ready $$; kill -STOP 0; exit 7'];
+    const entry = onTerminal(line([], command), { env: { DEBUG: 'stayalive=1s' } });
+    const pid = await readyPid(entry);
+    await until(() => look(pid)?.state === 'T');
+    process.kill(pid, 'SIGCONT');
+    expect(await entry.status).toBe(7);
+  },
+);
+
 describe.skipIf(cannotCompile)('parked on a terminal', () => {
   test.each([
     ['Ctrl-C', CTRL_C, 'SIGINT'],
@@ -255,6 +267,7 @@ test.skipIf(cannotCompile || !strace).each(inits)(
     const traced = [
       'strace',
       '-f',
+      '--seccomp-bpf', // stops for this call alone
       '-o',
       log,
       '-e',
