@@ -125,11 +125,9 @@ async function main(): Promise<void> {
   const [first = '', ...rest] = process.argv.slice(2);
   const link = readLink(first);
   const argv = link === undefined ? process.argv.slice(2) : rest;
-  const given = link === undefined ? process.env : unhide(process.env);
+  const given = { argv, environment: link === undefined ? process.env : unhide(process.env) };
   const host =
-    link === undefined
-      ? bareHost({ argv, init: initFile(dist) })
-      : nativeHost(openLink(link), { argv, environment: unhide(process.env) });
+    link === undefined ? bareHost({ argv, init: initFile(dist) }) : nativeHost(openLink(link), given);
   try {
     const text = answer(argv);
     if (text !== undefined) {
@@ -141,7 +139,7 @@ async function main(): Promise<void> {
     host.exit(OWN_FAILURE);
   }
   await leaveInspectorToCommand();
-  const environment = environmentBeforeNpx(given, host.pid);
+  const environment = environmentBeforeNpx(given.environment, host.pid);
   // exit() and not exitCode: a hook's or a library's forgotten timer must not keep the container.
   host.exit(await runEntryOn(host, { argv, environment }));
 }

@@ -9,7 +9,7 @@ import { EntryError } from './errors.ts';
 import { OWN_FAILURE } from './outcome.ts';
 import type { ParkEnd } from './park.ts';
 import { park } from './park.ts';
-import type { CommandLine, Plan } from './plan.ts';
+import type { CommandLine, Plan, PlanInput } from './plan.ts';
 import { becomeCommand, becomeInit } from './process/become.ts';
 import type { Link } from './process/link.ts';
 import { changes, superviseNatively } from './process/native.ts';
@@ -33,7 +33,7 @@ export interface Host {
   become(command: CommandLine): void;
   /** Runs the command to its end. */
   run(command: CommandLine, signals: Signals, watchers: Watchers): Promise<Run>;
-  /** Holds the container; listens from now on. Native it never resolves: `release` hands over. */
+  /** Holds the container; listens from now on. Native it never resolves: `handOver` does the rest. */
   park(signals: Signals, limitMs: number | undefined): Promise<ParkEnd>;
   /** Everything is said and written: from here on the native init waits alone, and this process ends. */
   handOver(parked: HandOver): void;
@@ -61,7 +61,7 @@ export interface BareOptions {
 export function bareHost(options: BareOptions = {}): Host {
   return {
     pid: process.pid,
-    degraded: () => degradedBy(readLauncherClues('bare', process.env)),
+    degraded: () => degradedBy(readLauncherClues('bare', process.pid, process.env)),
     prepare: (plan) => {
       if (!plan.on && plan.initFlags.length === 0 && !isByNpx(process.env)) return;
       if (options.init !== undefined && options.argv !== undefined) becomeInit(options.init, options.argv);
@@ -87,7 +87,7 @@ export function bareHost(options: BareOptions = {}): Host {
 const LAST_WAIT_MS = 5_000;
 
 /** @param given what the init was given: its arguments and environment */
-export function nativeHost(link: Link, given: CommandLine): Host {
+export function nativeHost(link: Link, given: PlanInput): Host {
   const forGood = (...records: readonly string[]): never => {
     link.send(...records);
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LAST_WAIT_MS); // for the init, which kills us
@@ -95,7 +95,7 @@ export function nativeHost(link: Link, given: CommandLine): Host {
   };
   return {
     pid: process.ppid,
-    degraded: () => degradedBy(readLauncherClues('native', process.env)),
+    degraded: () => degradedBy(readLauncherClues('native', process.ppid, process.env)),
     prepare: ({ on, stayAlive }) => {
       if (on) link.send(`hold ${stayAlive?.on ?? 'never'} ${stayAlive?.limitMs ?? 0}`);
     },

@@ -37,7 +37,7 @@ export interface LogOptions {
 }
 
 export function createLog(options: LogOptions = {}): Log {
-  const write = options.write ?? writeToStderr;
+  const write = options.write ?? ((text) => void writeWhole(2, text)); // that nobody listens must never hurt the command
   const json = options.json ?? false;
   const terminal = !json && (options.terminal ?? (options.write === undefined && isTerminal(2)));
   let shown = false;
@@ -101,16 +101,20 @@ export function isTerminal(descriptor: number): boolean {
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
-function writeToStderr(text: string): void {
+/**
+ * Writes all of it, as to a blocking descriptor: somebody else may have made the pipe that we share non-blocking.
+ *
+ * @returns false where nobody reads any more (EPIPE, EBADF)
+ */
+export function writeWhole(descriptor: number, text: string): boolean {
   let rest = Buffer.from(text);
   while (rest.length > 0) {
     try {
-      rest = rest.subarray(writeSync(2, rest));
+      rest = rest.subarray(writeSync(descriptor, rest));
     } catch (error) {
-      // EAGAIN: somebody else made the shared pipe non-blocking; wait for room as a blocking write would.
-      // Anything else (EPIPE, EBADF): nobody listens; that must never hurt the command.
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return;
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return false;
       Atomics.wait(sleeper, 0, 0, 5);
     }
   }
+  return true;
 }

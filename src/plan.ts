@@ -81,10 +81,11 @@ export function parseArguments(argv: readonly string[]): Arguments {
     }
     if (!word.startsWith('-') || word === '-') break;
     const [, name, value] = /^--([a-z-]+)(?:=([\s\S]*))?$/.exec(word) ?? [];
-    if (name === 'help' || name === 'version' || name === 'install') question ??= name;
-    if (name === 'install') installDirectory = value;
-    if (question !== undefined) continue;
     if (word === '-h') question ??= 'help';
+    else if (name === 'help' || name === 'version' || name === 'install') {
+      question ??= name;
+      if (name === 'install') installDirectory = value;
+    } else if (question !== undefined) continue;
     else if (name === 'allow' && flags.allow !== undefined) {
       // From behind an ENTRYPOINT without --, `docker run IMAGE --allow=fstree` would have the last word.
       throw usage('--allow is there twice', 'end the flags of an ENTRYPOINT with --');

@@ -3,7 +3,8 @@
  */
 import { readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
-import { isByNpx, parentOf } from './npx.ts';
+import { isByNpx } from './npx.ts';
+import { parentOf } from './stat.ts';
 
 export interface LauncherClues {
   /** Native: the init is in front of us. */
@@ -17,9 +18,9 @@ export interface LauncherClues {
 
 export function readLauncherClues(
   host: LauncherClues['host'],
+  pid: number,
   environment: LauncherClues['environment'],
 ): LauncherClues {
-  const pid = host === 'bare' ? process.pid : process.ppid;
   return { host, pid, environment, parentProgram: programOf(parentOf(pid)) };
 }
 

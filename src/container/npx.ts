@@ -5,6 +5,7 @@
  */
 import { readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
+import { parentOf } from './stat.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -63,14 +64,4 @@ function withoutNpm(environment: Environment): Environment {
       .filter((folder) => !isPathOfNpm(folder))
       .join(':'),
   };
-}
-
-/** Out of /proc/PID/stat, proc(5); 0 where it cannot be told. */
-export function parentOf(pid: number): number {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]); // the name before it may hold anything
-  } catch {
-    return 0;
-  }
 }

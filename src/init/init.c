@@ -80,11 +80,10 @@ static bool is_doubtful;            /* perhaps none of our words is there: whate
 static pid_t command_pid, node_pid, ear_pid; /* 0: none */
 static int link_fd = -1, signal_fd = -1;
 static int end;             /* of the command, as waitpid(2) has it */
-static bool has_ended;
 static int stop;            /* the first stop that was asked for; 0: none */
 static int64_t passing_ms;  /* when the last HUP went out or Ctrl-C was typed: a stop, if the end follows soon (supervise.ts) */
 static int terminal = -1;   /* a descriptor of the one whose foreground is ours */
-static int64_t deadline_ms; /* of the park or the grace; 0: none */
+static int64_t deadline_ms; /* of the park, of the grace, or of node after a stop; 0: none */
 static int parked_status;
 static bool was_parked;     /* and is to be run again */
 static char *released, *expired;
@@ -125,6 +124,12 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
 static void *must(void *memory) {
     if (memory == NULL) FAIL("cannot go on: out of memory");
     return memory;
+}
+
+static size_t count_of(char **list) {
+    size_t count = 0;
+    while (list[count] != NULL) count++;
+    return count;
 }
 
 /* FOLDER/NAME; the empty folder is the one we are in, as in PATH. */
@@ -312,12 +317,11 @@ static void exec_text(const char *file, char **argv, char **envp) {
     if (fd >= 0) close(fd);
     errno = ENOEXEC;
     if (size < 0 || memchr(head, '\0', (size_t)size) != NULL) return;
-    int count = 0;
-    while (argv[count] != NULL) count++;
-    char **words = must(malloc(((size_t)count + 2) * sizeof *words));
+    size_t count = count_of(argv);
+    char **words = must(malloc((count + 2) * sizeof *words));
     words[0] = (char *)"sh";
     words[1] = (char *)file;
-    memcpy(words + 2, argv + 1, (size_t)count * sizeof *words); /* with the NULL at its end */
+    memcpy(words + 2, argv + 1, count * sizeof *words); /* with the NULL at its end */
     execve("/bin/sh", words, envp);
 }
 
@@ -401,10 +405,9 @@ static pid_t start(int (*run)(int failure), void (*before)(pid_t)) {
 
 /* Replaces or takes away a variable, in its place: `text` is NAME=VALUE or NAME. */
 static void change_environment(const char *text) {
-    size_t name = strcspn(text, "="), count = 0, kept = 0;
-    bool is_set = text[name] == '\0'; /* nothing to put in */
     char **given = plan.environment;
-    while (given[count] != NULL) count++;
+    size_t name = strcspn(text, "="), count = count_of(given), kept = 0;
+    bool is_set = text[name] == '\0'; /* nothing to put in */
     plan.environment = must(malloc((count + 2) * sizeof *given));
     for (size_t at = 0; at < count; at++) {
         bool is_it = strncmp(given[at], text, name) == 0 && given[at][name] == '=';
@@ -417,9 +420,7 @@ static void change_environment(const char *text) {
 }
 
 static void change_command(void) {
-    int count = 0;
-    while (given_command[count] != NULL) count++;
-    int kept = change.kept < count ? change.kept : count;
+    int count = (int)count_of(given_command), kept = change.kept < count ? change.kept : count;
     plan.command = must(malloc(((size_t)change.count + (size_t)kept + 1) * sizeof *plan.command));
     if (change.count > 0) memcpy(plan.command, change.words, (size_t)change.count * sizeof *plan.command);
     memcpy(plan.command + change.count, given_command + count - kept, ((size_t)kept + 1) * sizeof *plan.command);
@@ -531,10 +532,16 @@ static bool is_program(const char *file) {
     return access(file, X_OK) == 0 && stat(file, &found) == 0 && S_ISREG(found.st_mode);
 }
 
-/* DDBG_NODE, beside us, or in PATH. NULL: there is none. */
+/* DDBG_NODE; NULL where it is not set, or empty. */
+static const char *named_node(void) {
+    const char *named = getenv("DDBG_NODE");
+    return named != NULL && *named != '\0' ? named : NULL;
+}
+
+/* That one, or the one beside us or in PATH. NULL: there is none. */
 static char *find_node(const char *folder) {
-    const char *named = getenv("DDBG_NODE"), *path = getenv("PATH");
-    if (named != NULL && *named != '\0') return is_program(named) ? must(strdup(named)) : NULL;
+    const char *named = named_node(), *path = getenv("PATH");
+    if (named != NULL) return is_program(named) ? must(strdup(named)) : NULL;
     char *file = join(folder, strlen(folder), "node");
     while (!is_program(file)) {
         free(file);
@@ -555,8 +562,7 @@ static const char *find_programs(void) {
     *strrchr(folder, '/') = '\0';
     node_file = find_node(folder);
     cli_file = join(folder, strlen(folder), "../../cli.cjs");
-    const char *named = getenv("DDBG_NODE");
-    if (node_file == NULL && named != NULL && *named != '\0') return "DDBG_NODE names no program";
+    if (node_file == NULL && named_node() != NULL) return "DDBG_NODE names no program";
     if (node_file == NULL) return "there is no node in PATH; DDBG_NODE=/path/to/node names one";
     if (access(cli_file, R_OK) != 0) return "the rest of the package is not there: link to its init, do not copy it";
     return NULL;
@@ -565,8 +571,7 @@ static const char *find_programs(void) {
 /* Node would take these for its own, and they are the command's: src/cli.ts puts the names right again. */
 static char **environment_of_node(void) {
     static const char *const HIDDEN[] = {"NODE_OPTIONS=", "NODE_V8_COVERAGE=", "NODE_DEBUG="};
-    size_t count = 0;
-    while (environ[count] != NULL) count++;
+    size_t count = count_of(environ);
     char **hidden = must(malloc((count + 1) * sizeof *hidden));
     for (size_t at = 0; at <= count; at++) {
         hidden[at] = environ[at];
@@ -582,14 +587,13 @@ static char **environment_of_node(void) {
 static int link_of_node;
 
 static int run_node(int failure) {
-    int count = 0;
-    while (arguments[count] != NULL) count++;
-    char link[32], **words = must(malloc(((size_t)count + 3) * sizeof *words));
+    size_t count = count_of(arguments);
+    char link[32], **words = must(malloc((count + 3) * sizeof *words));
     sprintf(link, "--init-link=%d", link_of_node);
     words[0] = node_file;
     words[1] = cli_file;
     words[2] = link;
-    memcpy(words + 3, arguments + 1, (size_t)count * sizeof *words);
+    memcpy(words + 3, arguments + 1, count * sizeof *words);
     setsid(); /* without a controlling terminal: one with tostop would stop it for its lines, and Ctrl-C is ours to tell */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     close_all_but(link_of_node, failure);
@@ -619,7 +623,6 @@ static int start_node(void) {
     phase = PLANNING;
     stop = 0;
     passing_ms = 0;
-    has_ended = false;
     deadline_ms = 0;
     released = expired = NULL;
     received = 0;
@@ -749,7 +752,6 @@ static void command_ended(int status) {
     command_pid = 0;
     stop_ear();
     end = status;
-    has_ended = true;
     give_terminal(getpgrp());
     if (!is_stopped() || grace_ms == 0 || signal_all(SIGTERM) == 0) {
         judge();
@@ -761,19 +763,23 @@ static void command_ended(int status) {
 
 static void read_records(void);
 
-/* As if off. */
-static void go_on_without_node(void) {
-    end_node();
-    if (stop != 0) finish(status_of_early_stop());
-    if (!stays) {
-        close(signal_fd);
-        restore_signals();
-        become_command();
-    }
+static void start_command_or_end(void) {
     int reason = start_command();
     if (reason == 0) return;
     say("cannot start %s: %s", plan.command[0], strerror(reason));
     finish(status_of_errno(reason));
+}
+
+/* As if off. */
+static void go_on_without_node(void) {
+    end_node();
+    if (stop != 0) finish(status_of_early_stop());
+    if (stays) {
+        start_command_or_end();
+        return;
+    }
+    restore_signals();
+    become_command();
 }
 
 static void node_ended(int status) {
@@ -789,7 +795,7 @@ static void node_ended(int status) {
     const char *how = WIFEXITED(status) ? "ended with status" : "was killed by signal";
     int number = WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status);
     if (phase == RUNNING || phase == GRACE) say("node %s %d; the command runs on without it", how, number);
-    else if (has_ended) decide(status_of_end(), "fault: the command has ended");
+    else if (phase == JUDGING) decide(status_of_end(), "fault: the command has ended");
     else {
         say("node %s %d before the command was started", how, number);
         decide(was_parked ? parked_status : OWN_FAILURE, "fault: the command was not started");
@@ -823,10 +829,14 @@ static void reap(void) {
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
 
+static bool asks_to_stop(int number) {
+    return number == SIGTERM || number == SIGINT || number == SIGQUIT;
+}
+
 /* Also WINCH where there is no terminal to be resized: it is the STOPSIGNAL of Apache's images. */
 static bool lets_go(int number) {
     if (number == SIGWINCH) return !isatty(0) && !isatty(1) && !isatty(2);
-    return number == SIGTERM || number == SIGINT || number == SIGQUIT || number == SIGHUP || is_mapped[number];
+    return asks_to_stop(number) || number == SIGHUP || is_mapped[number];
 }
 
 /* Node's line, with the signal's name, which node could not know, in place of the word SIGNAL. */
@@ -896,7 +906,7 @@ static void read_records(void) {
 
 static void on_signal(const struct signalfd_siginfo *info) {
     int number = (int)info->ssi_signo, to = number <= MOST_SIGNALS ? sent_as[number] : 0;
-    bool is_stop = number == SIGTERM || number == SIGINT || number == SIGQUIT || is_mapped[number];
+    bool is_stop = asks_to_stop(number) || is_mapped[number];
     if (info->ssi_pid == (uint32_t)getpid()) return; /* SIGPIPE, SIGXFSZ: a line of ours that found no place */
     if (number == SIGCHLD) reap();
     else if (phase == PARKED) {
@@ -910,8 +920,7 @@ static void on_signal(const struct signalfd_siginfo *info) {
         if (!is_stop && number != SIGHUP) return; /* nobody to take it */
         if (stop == 0) stop = number;
         if (deadline_ms == 0) deadline_ms = now_ms() + GIVES_UP_MS;
-        bool is_known = number == SIGTERM || number == SIGINT || number == SIGQUIT || number == SIGHUP;
-        signal_node(is_known ? number : SIGTERM); /* it gives its download up; if it cannot listen yet, it dies of it */
+        signal_node(asks_to_stop(number) || number == SIGHUP ? number : SIGTERM); /* it gives its download up; if it cannot listen yet, it dies of it */
     } else if (phase == JUDGING) {
         if (!lets_go(number) || deadline_ms != 0) return;
         if (stop == 0) stop = number;
@@ -970,7 +979,7 @@ static void take_signals(void) {
     if (signal_fd < 0) FAIL("cannot listen for signals: %s", strerror(errno));
 }
 
-/* Then node must say which environment npx was given, and we stay: npm passes a Ctrl-C on that its group has had. */
+/* As src/container/npx.ts has it. Then node must say which environment npx was given, and we stay: npm passes a Ctrl-C on that its group has had. */
 static bool is_by_npx(void) {
     const char *verb = getenv("npm_command"), *event = getenv("npm_lifecycle_event");
     return (verb != NULL && strcmp(verb, "exec") == 0) || (event != NULL && strcmp(event, "npx") == 0);
@@ -995,13 +1004,11 @@ int main(int count, char **argv) {
 
     take_signals();
     if (death_signal > 0) prctl(PR_SET_PDEATHSIG, death_signal);
-    bool asks = is_question || words != NOTHING;
     is_doubtful = words == PERHAPS && !is_question;
-    int reason = asks ? start_node() : start_command();
+    int reason = 0;
+    if (is_question || words != NOTHING) reason = start_node();
+    else start_command_or_end();
     if (reason != 0 && is_doubtful) go_on_without_node();
-    else if (reason != 0) {
-        say("cannot start %s: %s", asks ? node_file : *given_command, strerror(reason));
-        exit(asks ? OWN_FAILURE : status_of_errno(reason));
-    }
+    else if (reason != 0) FAIL("cannot start %s: %s", node_file, strerror(reason));
     serve();
 }

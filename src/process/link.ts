@@ -1,8 +1,7 @@
 /**
  * The socket to the native init, when we run under it: records there, lines back. init/init.c says which.
  */
-import { writeSync } from 'node:fs';
-import { errnoOf } from '../errors.ts';
+import { writeWhole } from '../log.ts';
 import { OWN_FAILURE } from '../outcome.ts';
 
 export interface Link {
@@ -11,8 +10,6 @@ export interface Link {
   /** The next line, its words. Undefined: the init is gone. */
   receive(): Promise<readonly string[] | undefined>;
 }
-
-const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
 export function openLink(descriptor: number): Link {
   const lines: string[] = [];
@@ -42,15 +39,8 @@ export function openLink(descriptor: number): Link {
 
   return {
     send: (...records) => {
-      let left = Buffer.from(records.map((record) => `${record}\0`).join(''));
-      while (left.length > 0) {
-        try {
-          left = left.subarray(writeSync(descriptor, left));
-        } catch (error) {
-          if (errnoOf(error) !== 'EAGAIN') process.exit(OWN_FAILURE); // the init is gone: nobody is left to work for
-          Atomics.wait(sleeper, 0, 0, 1); // listening has made the descriptor non-blocking
-        }
-      }
+      const text = records.map((record) => `${record}\0`).join('');
+      if (!writeWhole(descriptor, text)) process.exit(OWN_FAILURE); // the init is gone: nobody is left to work for
     },
     receive: async () => {
       if (!isListening) listen();

@@ -4,7 +4,7 @@
  */
 import type { Outcome, SignalName } from '../outcome.ts';
 import { signalName } from '../outcome.ts';
-import type { CommandLine } from '../plan.ts';
+import type { CommandLine, PlanInput } from '../plan.ts';
 import type { Link } from './link.ts';
 import { resolveCommand } from './resolve.ts';
 import type { PassingStop, Run, Watchers } from './supervise.ts';
@@ -18,7 +18,7 @@ import { hasTerminal, neverStarted, stopThatPassed } from './supervise.ts';
  */
 export async function superviseNatively(
   link: Link,
-  given: CommandLine,
+  given: PlanInput,
   command: CommandLine,
   watchers: Watchers = {},
 ): Promise<Run> {
@@ -67,7 +67,7 @@ export async function superviseNatively(
 }
 
 /** What the init has to change in what it was given. Pure. */
-export function changes(given: CommandLine, command: CommandLine): string[] {
+export function changes(given: PlanInput, command: CommandLine): string[] {
   const records: string[] = [];
   const kept = commonTail(given.argv, command.argv);
   if (kept < command.argv.length) {

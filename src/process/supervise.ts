@@ -5,8 +5,8 @@
  *        |                  |                ^
  *        '--stop--> ended   '--stop--> stopping --end--'
  */
-import { readFileSync } from 'node:fs';
 import { setImmediate, setTimeout } from 'node:timers/promises';
+import { readStat } from '../container/stat.ts';
 import type { Outcome, SignalName } from '../outcome.ts';
 import { signalNumber, statusOf } from '../outcome.ts';
 import type { CommandLine } from '../plan.ts';
@@ -148,13 +148,13 @@ const LATE_SIGNAL_MS = 50;
 
 /** Our process group when it is in the foreground of a terminal, so that what is typed there is sent to us. */
 function foregroundGroup(): number | undefined {
-  const ours = readGroups('self');
+  const ours = readStat('self');
   return ours !== undefined && ours.foreground === ours.group ? ours.group : undefined;
 }
 
 /** Whether Ctrl-C could be typed anywhere for this process. */
 export function hasTerminal(pid: number): boolean {
-  return (readGroups(String(pid))?.foreground ?? -1) !== -1;
+  return (readStat(pid)?.foreground ?? -1) !== -1;
 }
 
 /**
@@ -183,16 +183,5 @@ const TERMINAL_SIGNALS: readonly SignalName[] = ['SIGINT', 'SIGQUIT', 'SIGTSTP',
 function isFromSharedTerminal(signal: SignalName, pid: number): boolean {
   if (!TERMINAL_SIGNALS.includes(signal)) return false;
   const shared = foregroundGroup();
-  return shared !== undefined && readGroups(String(pid))?.group === shared;
-}
-
-/** Process group and the terminal's foreground group (-1: no terminal) out of /proc/PID/stat, proc(5). */
-function readGroups(pid: string): { group: number; foreground: number } | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // the name before it may hold anything
-    return { group: Number(fields[2]), foreground: Number(fields[5]) };
-  } catch {
-    return undefined;
-  }
+  return shared !== undefined && readStat(pid)?.group === shared;
 }

@@ -204,3 +204,19 @@ export function target(what, most, found, digits = 2) {
   note(`target: ${what}: ${each.length > 0 ? each.join('; ') : 'NOT MEASURED'}`);
   return { what, most, rows };
 }
+
+/** Our init in front of a command: staying, and on. */
+export function initRows(builds, command, directory) {
+  return builds.flatMap(({ init, suffix }, index) =>
+    init === undefined
+      ? []
+      : [
+          { name: `ddbg-init --init${suffix}`, argv: [init, '--init', '--', ...command] },
+          {
+            name: `ddbg-init, stayalive${suffix}`,
+            argv: [init, `--state-dir=${join(directory, `state-${index}`)}`, '--', ...command],
+            environment: { DEBUG: 'stayalive' },
+          },
+        ],
+  );
+}

@@ -2,8 +2,17 @@
  * What it costs to bury 10,000 orphans, in batches of a hundred, and how long they lie about as zombies. Each init is
  * PID 1 of a PID namespace of its own, as in a container: dumb-init reaps nothing otherwise. Needs root for that.
  */
-import { join } from 'node:path';
-import { compile, driveRounds, note, PEER, peerRows, printTable, summarise, target } from './measure.mjs';
+import {
+  compile,
+  driveRounds,
+  initRows,
+  note,
+  PEER,
+  peerRows,
+  printTable,
+  summarise,
+  target,
+} from './measure.mjs';
 
 const ORPHANS = 10_000;
 const MOST_OF_PEER = 1.2;
@@ -16,21 +25,7 @@ export async function benchOrphans({ builds, directory, runs }) {
   }
   const [driver] = compile(directory, 'orphans.c');
   const command = [driver, 'command', String(ORPHANS)];
-  const rows = [
-    ...peerRows(command),
-    ...builds.flatMap(({ init, suffix }, index) =>
-      init === undefined
-        ? []
-        : [
-            { name: `ddbg-init --init${suffix}`, argv: [init, '--init', '--', ...command] },
-            {
-              name: `ddbg-init, stayalive${suffix}`,
-              argv: [init, `--state-dir=${join(directory, `state-${index}`)}`, '--', ...command],
-              environment: { DEBUG: 'stayalive' },
-            },
-          ],
-    ),
-  ];
+  const rows = [...peerRows(command), ...initRows(builds, command, directory)];
   const printed = driveRounds(driver, rows, runs + 1).map((rounds) => rounds.slice(1));
   const column = (at) =>
     rows.map(({ name }, index) => ({ name, values: printed[index].map((values) => values[at] / 1e6) }));

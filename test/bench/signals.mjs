@@ -2,10 +2,10 @@
  * How long a signal takes from kill(2) on the init to the first instruction of the command's handler: USR1, which
  * means nothing to us, and TERM, which is a stop. On, node is told of each, and is there to be told.
  */
-import { join } from 'node:path';
 import {
   compile,
   driveRounds,
+  initRows,
   PEER,
   peerRows,
   printTable,
@@ -20,22 +20,7 @@ const MOST_OF_PEER = 2;
 export async function benchSignals({ builds, directory, runs }) {
   const [driver] = compile(directory, 'signals.c');
   const command = [driver, 'command'];
-  const rows = [
-    { name: BARE, argv: command },
-    ...peerRows(command),
-    ...builds.flatMap(({ init, suffix }, index) =>
-      init === undefined
-        ? []
-        : [
-            { name: `ddbg-init --init${suffix}`, argv: [init, '--init', '--', ...command] },
-            {
-              name: `ddbg-init, stayalive${suffix}`,
-              argv: [init, `--state-dir=${join(directory, `state-${index}`)}`, '--', ...command],
-              environment: { DEBUG: 'stayalive' },
-            },
-          ],
-    ),
-  ];
+  const rows = [{ name: BARE, argv: command }, ...peerRows(command), ...initRows(builds, command, directory)];
   const rounds = runs * ROUNDS_A_RUN;
   const printed = driveRounds(driver, rows, rounds + 1);
   const yardstick = rows.some(({ name }) => name === PEER) ? PEER : BARE;

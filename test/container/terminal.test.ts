@@ -24,6 +24,17 @@ const COUNTS_INTERRUPTS = `
   console.log('up');
 `;
 
+/** Ctrl-C at a command that counts its interrupts, then its end. */
+async function expectOneInterrupt(container: Container): Promise<void> {
+  const keyboard = await attach(container);
+  keyboard.type('\u0003');
+  await container.waitForLog(/^(\^C)?got INT\r$/m);
+  keyboard.type('bye\n');
+  expect(await container.wait()).toBe(3);
+  // two signals close together can become one: under verbose, a line of ours lies between them
+  expect((await container.logs()).stdout.match(/^(\^C)?got INT\r$/gm)).toHaveLength(1);
+}
+
 describeWithEngine('a terminal', (images) => {
   let server: WebServer;
   beforeAll(async () => {
@@ -72,13 +83,7 @@ describeWithEngine('a terminal', (images) => {
         flags: INTERACTIVE,
         ...(DEBUG === undefined ? {} : { DEBUG }),
       });
-      const keyboard = await attach(container);
-      keyboard.type('\u0003');
-      await container.waitForLog(/^(\^C)?got INT\r$/m);
-      keyboard.type('bye\n');
-      expect(await container.wait()).toBe(3);
-      // two signals close together can become one: under verbose, a line of ours lies between them
-      expect((await container.logs()).stdout.match(/^(\^C)?got INT\r$/gm)).toHaveLength(1);
+      await expectOneInterrupt(container);
     });
 
     it('stayalive: a Ctrl-C in the park lets go', async () => {
@@ -123,12 +128,7 @@ describeWithEngine('a terminal', (images) => {
       env: { npm_config_script_shell: '/bin/bash', ...(DEBUG === undefined ? {} : { DEBUG }) },
       flags: INTERACTIVE,
     });
-    const keyboard = await attach(container);
-    keyboard.type('\u0003');
-    await container.waitForLog(/^(\^C)?got INT\r$/m);
-    keyboard.type('bye\n');
-    expect(await container.wait()).toBe(3);
-    expect((await container.logs()).stdout.match(/^(\^C)?got INT\r$/gm)).toHaveLength(1);
+    await expectOneInterrupt(container);
   });
 
   describe.each([
