@@ -19,6 +19,7 @@ const FLAGS = [
   '-Wall', '-Wextra', '-Wpedantic', '-Wshadow', '-Wconversion', '-Wno-sign-conversion', '-Wformat=2', '-Werror',
   '-fstack-protector-strong', '-D_FORTIFY_SOURCE=2', '-fno-asynchronous-unwind-tables', '-ffunction-sections', '-fdata-sections',
   '-Wl,--gc-sections', '-Wl,-z,relro,-z,now', '-Wl,-z,noexecstack',
+  '-Wl,-z,noseparate-code', // two pages less in memory (measured); the constants share the pages of the code for it
 ];
 
 /** The first whose compiler is there is taken. */

@@ -901,7 +901,7 @@ static void read_records(void) {
         on_record(record);
     }
     if (received > 0) memmove(text, record, received);
-    else if (phase == PARKED) free(text), text = NULL, room = 0; /* a page less to hold */
+    else free(text), text = NULL, room = 0; /* pages less to hold, running and parked */
 }
 
 static void on_signal(const struct signalfd_siginfo *info) {
