@@ -87,11 +87,18 @@ async function collectLicenses(folders) {
     [...folders].sort().map(async (folder) => {
       const manifest = JSON.parse(await readFile(join(root, folder, 'package.json'), 'utf8'));
       const file = (await readdir(join(root, folder))).find((name) => /^licen[cs]e/i.test(name));
-      if (file === undefined) throw new Error(`${folder} has no licence text`);
-      const text = await readFile(join(root, folder, file), 'utf8');
+      const text =
+        file === undefined ? licenseByName(manifest) : await readFile(join(root, folder, file), 'utf8');
       return `${manifest.name} ${manifest.version} (${manifest.license})\n\n${text.trim()}\n`;
     }),
   );
+}
+
+/** A package may name its licence and bring no text of it. */
+function licenseByName({ name, license, author, repository }) {
+  if (license === undefined) throw new Error(`${name} has no licence`);
+  const holder = typeof author === 'string' ? author : author?.name;
+  return `${license}, ${holder ?? 'its authors'}, as ${repository?.url ?? name} says; it comes without the text.`;
 }
 
 /** The native init is linked with a libc, which is then in the package as well. */

@@ -31,13 +31,19 @@ Words in DEBUG, separated by commas (other words in it are left to the command):
                       with the status it had. A stop that was asked for is no fault
   stayalive=30m       ... for so long at the most (s, m, h)
   stayalive=always    ... after success too
-  fstree=URL          before the command starts, lay a tar, tar.gz or zip over the file system:
-                      http, https, file or a path. May be given several times, applied in order
+  fstree=URL          before the command starts, lay a tar (plain, gz, zst, xz, bz2, br), a zip or a directory over
+                      the file system, all or nothing: http, https, file or a path. May be given several times,
+                      applied in order. .wh.NAME and .wh..wh..opq in it delete, as in the layers of an image
     #sha256=HEX         refuse any other archive
     #strip=N            leading folders to drop (default: found by bin, etc, lib, opt, usr, var ...)
+    #owner=archive      owners by number from the archive (default: a replaced file keeps its own, new ones are root's)
+    #setuid=keep        keep setuid, setgid and sticky bits (default: dropped)
 DDBG takes the same words and nothing else: an unknown one is an error, and DEBUG is left untouched.
 DDBG= (empty) switches ddbg-entry off.
 DDBG_LOG=json makes every line of ours one JSON object.
+Credentials for fstree: user:password@ in the URL, DDBG_FSTREE_TOKEN (sent as Bearer), DDBG_FSTREE_HEADER='Name: value',
+or netrc ($NETRC, ~/.netrc); never sent to another host, never shown. http_proxy, https_proxy, no_proxy and
+NODE_EXTRA_CA_CERTS are followed. DDBG_FSTREE_LIMIT takes what --limit does.
 
 Flags, for the image's ENTRYPOINT, where docker run -e cannot change them:
   --allow=LIST            the words that may be used: verbose, stayalive, fstree, or none (default: all)
@@ -45,6 +51,8 @@ Flags, for the image's ENTRYPOINT, where docker run -e cannot change them:
   --state-dir=DIR         our own files (default: /run/ddbg, /tmp/ddbg-UID or /dev/shm/ddbg-UID)
   --stall-timeout=30s     longest time without a byte from the server
   --fetch-timeout=10m     longest time for a download, retries included
+  --limit=NAME=N[,...]    what an archive may ask for, none for no limit (defaults: archive-bytes=4G,
+                          unpacked-bytes=16G, file-bytes=8G, entries=200000, depth=100)
   --help, --version
 
 Flags of the native init, which is in front after: RUN ddbg-entry --install

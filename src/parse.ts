@@ -18,6 +18,10 @@ export interface FstreeSource {
   readonly sha256: string | undefined;
   /** Leading path components to drop from every name. Default: found from well-known top folders. */
   readonly strip: number | undefined;
+  /** Takes setuid, setgid and sticky bits from the archive. Default: they are dropped. */
+  readonly setuid?: 'keep' | undefined;
+  /** Takes owners from the archive, by number. Default: a replaced file keeps its own, what is new is ours. */
+  readonly owner?: 'archive' | undefined;
 }
 
 /** When a container that could end is held instead. */
@@ -52,7 +56,7 @@ export const WORDS = ['verbose', 'stayalive', 'fstree'] as const;
 /** A word of ours. */
 type Word = (typeof WORDS)[number];
 
-const WAY_OUT = 'the words are verbose, stayalive[=90s|30m|2h|always] and fstree=URL[#sha256=HEX&strip=N]';
+const WAY_OUT = 'the words are verbose, stayalive[=90s|30m|2h|always] and fstree=URL[#sha256=HEX&strip=N&setuid=keep&owner=archive]';
 
 /** A line each for more near misses than this would be noise; DEBUG may be 100 kB of somebody else's words. */
 const MOST_HINTS = 3;
@@ -128,6 +132,8 @@ export function parseFstree(text: string, setting = 'DEBUG'): FstreeSource {
 
   let sha256: string | undefined;
   let strip: number | undefined;
+  let setuid: FstreeSource['setuid'];
+  let owner: FstreeSource['owner'];
   for (const option of hash < 0 ? [] : text.slice(hash + 1).split('&')) {
     const [name, value = ''] = splitAtFirst(option, '=');
     if (name === 'sha256') {
@@ -136,21 +142,35 @@ export function parseFstree(text: string, setting = 'DEBUG'): FstreeSource {
     } else if (name === 'strip') {
       if (!/^\d{1,2}$/.test(value)) throw bad(setting, word, '#strip= takes a number from 0 to 99');
       strip = Number(value);
+    } else if (name === 'setuid') {
+      if (value !== 'keep') throw bad(setting, word, '#setuid= takes only keep');
+      setuid = value;
+    } else if (name === 'owner') {
+      if (value !== 'archive') throw bad(setting, word, '#owner= takes only archive');
+      owner = value;
     } else {
-      throw bad(setting, word, `'${option}' is no option; they are #sha256=HEX and #strip=N, joined by &`);
+      throw bad(setting, word, `'${option}' is no option; they are ${FSTREE_OPTIONS}, joined by &`);
     }
   }
-  return { location, sha256, strip };
+  return {
+    ...{ location, sha256, strip },
+    ...(setuid === undefined ? {} : { setuid }),
+    ...(owner === undefined ? {} : { owner }),
+  };
 }
 
 /** What `fstree=` takes, from what `parseFstree` made of it. With the URL's secrets: mask it before it is shown. */
-export function formatFstree({ location, sha256, strip }: FstreeSource): string {
+export function formatFstree({ location, sha256, strip, setuid, owner }: FstreeSource): string {
   const options = [
     ...(sha256 === undefined ? [] : [`sha256=${sha256}`]),
     ...(strip === undefined ? [] : [`strip=${strip}`]),
+    ...(setuid === undefined ? [] : [`setuid=${setuid}`]),
+    ...(owner === undefined ? [] : [`owner=${owner}`]),
   ];
   return options.length === 0 ? location : `${location}#${options.join('&')}`;
 }
+
+const FSTREE_OPTIONS = '#sha256=HEX, #strip=N, #setuid=keep and #owner=archive';
 
 const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000 } as const;
 

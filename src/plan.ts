@@ -2,6 +2,7 @@
  * Directives + argv + environment -> Plan: all that is decided before anything is touched, frozen. Pure.
  */
 import { EntryError } from './errors.ts';
+import type { GivenLimits } from './overlay/limits.ts';
 import type { Directives, FstreeSource, StayAlive } from './parse.ts';
 import { isOn, parseDuration, WORDS } from './parse.ts';
 
@@ -28,10 +29,10 @@ export interface Plan {
   readonly root: string | undefined;
   /** The state directory; undefined: the first of the usual places that can be had. */
   readonly stateDir: string | undefined;
-  /** Longest time without a byte from the server, milliseconds. */
-  readonly stallMs: number | undefined;
-  /** Longest time for one download, retries included, milliseconds. */
-  readonly totalMs: number | undefined;
+  /** What an archive may ask of us, where that is not the default. */
+  readonly limits: GivenLimits;
+  /** The environment as it was given: where fstree looks up proxies and credentials. */
+  readonly given: PlanInput['environment'];
   /** One JSON object a line instead of sentences (`DDBG_LOG=json`). */
   readonly jsonLog: boolean;
   /** Sentences about words that are nearly ours. */
@@ -45,7 +46,7 @@ export interface PlanInput {
 }
 
 /** Our flags: single tokens, so that whoever only wants to step over them needs no table. */
-const FLAGS = ['allow', 'root', 'state-dir', 'stall-timeout', 'fetch-timeout'] as const;
+const FLAGS = ['allow', 'root', 'state-dir', 'stall-timeout', 'fetch-timeout', 'limit'] as const;
 type Flag = (typeof FLAGS)[number];
 
 /** Those that the native init reads and follows by itself, off too: init/init.c. */
@@ -118,19 +119,28 @@ export function makePlan(directives: Directives, input: PlanInput): Plan {
     initFlags: [...new Set(initFlags)],
     root: absolutePath('root', flags.root),
     stateDir: absolutePath('state-dir', flags['state-dir']),
-    stallMs: duration('stall-timeout', flags['stall-timeout']),
-    totalMs: duration('fetch-timeout', flags['fetch-timeout']),
+    limits: {
+      ...parseLimits('DDBG_FSTREE_LIMIT', input.environment.DDBG_FSTREE_LIMIT),
+      ...parseLimits('--limit', flags.limit), // the image's word goes over that of docker run
+      stallMs: duration('stall-timeout', flags['stall-timeout']),
+      totalMs: duration('fetch-timeout', flags['fetch-timeout']),
+    },
+    given: { ...input.environment },
     jsonLog: input.environment.DDBG_LOG === 'json',
     hints: directives.hints,
   });
 }
 
+/** Credentials and limits of the download: nothing to the command, which they would outlive. */
+const OUR_VARIABLES = new Set(['DDBG_FSTREE_TOKEN', 'DDBG_FSTREE_HEADER', 'DDBG_FSTREE_LIMIT']);
+
 function commandEnvironment(
   environment: PlanInput['environment'],
   directives: Directives,
 ): Record<string, string> {
+  const isOurs = (name: string): boolean => name === 'DDBG' || (isOn(directives) && OUR_VARIABLES.has(name));
   const variables = Object.entries(environment).flatMap(([name, value]): [string, string][] => {
-    const left = name === 'DEBUG' ? directives.debugForCommand : name === 'DDBG' ? undefined : value;
+    const left = name === 'DEBUG' ? directives.debugForCommand : isOurs(name) ? undefined : value;
     return left === undefined ? [] : [[name, left]];
   });
   return Object.fromEntries(variables); // not by assignment: a variable can be called __proto__
@@ -188,6 +198,40 @@ function duration(name: Flag, value: string | undefined): number | undefined {
   const ms = parseDuration(value);
   if (ms === undefined) throw usage(`--${name}=${value} must be a duration`, 'such as 90s, 30m or 2h');
   return ms;
+}
+
+/** By the name that stands in --limit: overlay/limits.ts has their defaults and reasons. */
+const LIMIT_NAMES = {
+  'archive-bytes': 'archiveBytes',
+  'unpacked-bytes': 'unpackedBytes',
+  'file-bytes': 'fileBytes',
+  entries: 'entries',
+  depth: 'depth',
+} as const satisfies Record<string, keyof GivenLimits>;
+
+const BYTE_UNITS = { '': 1, k: 1024, M: 1024 ** 2, G: 1024 ** 3, T: 1024 ** 4 } as const;
+
+/** `entries=500000,archive-bytes=8G`; `none` switches one off. */
+function parseLimits(setting: string, text: string | undefined): GivenLimits {
+  const limits = (text ?? '').split(',').flatMap((limit): [string, number][] => {
+    if (limit === '') return [];
+    const [, name = '', value = ''] = /^([^=]*)=([\s\S]*)$/.exec(limit) ?? [];
+    const number = limitValue(name, value);
+    if (Object.hasOwn(LIMIT_NAMES, name) && number !== undefined)
+      return [[LIMIT_NAMES[name as keyof typeof LIMIT_NAMES], number]];
+    throw usage(
+      `${setting}: '${limit}' is no limit`,
+      `it takes ${Object.keys(LIMIT_NAMES).join(', ')}, each =NUMBER (bytes with k, M, G or T) or =none`,
+    );
+  });
+  return Object.fromEntries(limits);
+}
+
+function limitValue(name: string, value: string): number | undefined {
+  if (value === 'none') return Number.POSITIVE_INFINITY;
+  const [, digits, unit = ''] = /^([1-9]\d{0,14})([kMGT]?)$/.exec(value) ?? [];
+  if (digits === undefined || (unit !== '' && !name.endsWith('-bytes'))) return undefined;
+  return Number(digits) * BYTE_UNITS[unit as keyof typeof BYTE_UNITS];
 }
 
 function usage(problem: string, hint: string): EntryError {

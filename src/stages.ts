@@ -14,7 +14,7 @@ import type { Log } from './log.ts';
 import { createLog } from './log.ts';
 import type { SignalName } from './outcome.ts';
 import { signalNumber, statusOf } from './outcome.ts';
-import { applyOverlay } from './overlay/apply.ts';
+import { applyOverlay, recoverOverlay, wasCutOff } from './overlay/apply.ts';
 import { formatFstree } from './parse.ts';
 import type { CommandLine, Plan } from './plan.ts';
 import { resolveCommand, which } from './process/resolve.ts';
@@ -74,10 +74,14 @@ export function openDesk(context: Context): Desk {
   };
 }
 
-/** Lays the archives over the root, in order. Undefined: all is well, go on; else how the run ended without a command. */
+/**
+ * Lays the archives over the root, in order; without any, puts right what a KILL has left of an earlier one. Undefined:
+ * all is well, go on; else how the run ended without a command.
+ */
 export async function layOverlays(desk: Desk): Promise<Run | undefined> {
-  const { plan, log, signals, host } = desk;
-  if (plan.fstree.length === 0) return undefined;
+  const { plan, log, signals, host, state } = desk;
+  const place = { root: plan.root, log, stateOwner: host.pid };
+  if (plan.fstree.length === 0 && !wasCutOff(plan.root, plan.stateDir ?? state?.directory)) return undefined;
   const abort = new AbortController();
   let stop: SignalName | undefined;
   signals.handTo((signal) => {
@@ -87,14 +91,13 @@ export async function layOverlays(desk: Desk): Promise<Run | undefined> {
   });
   recordState(desk, 'overlay');
   try {
-    await applyOverlay(plan.fstree, {
-      root: plan.root,
-      stateDirectory: plan.stateDir,
-      stateOwner: host.pid,
-      log,
-      signal: abort.signal,
-      limits: { stallMs: plan.stallMs, totalMs: plan.totalMs },
-    });
+    const stateDirectory = plan.stateDir;
+    const { limits, given: environment } = plan;
+    if (plan.fstree.length === 0) await recoverOverlay({ ...place, stateDirectory });
+    else {
+      const { signal } = abort;
+      await applyOverlay(plan.fstree, { ...place, stateDirectory, limits, environment, signal });
+    }
   } catch (error) {
     if (stop === undefined) {
       sayFailure(log, error);

@@ -251,6 +251,7 @@ static const struct { const char *name; bool (*read)(const char *); const char *
     {"exit-map", read_status_map, "must be FROM:TO[,FROM:TO...], statuses from 0 to 255 such as 143:0"},
     {"allow", has_value, NO_VALUE}, {"root", has_value, NO_VALUE}, {"state-dir", has_value, NO_VALUE},
     {"stall-timeout", has_value, NO_VALUE}, {"fetch-timeout", has_value, NO_VALUE},
+    {"limit", has_value, NO_VALUE},
 };
 
 /* Reads ours, and finds the command. Returns true for a question (--help and the like), which node answers. */

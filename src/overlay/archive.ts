@@ -7,17 +7,22 @@ export type EntryKind = 'file' | 'directory' | 'symlink' | 'hardlink';
 export interface ArchiveEntry {
   /** Its place in the archive, from 0: the same in every pass. */
   readonly index: number;
-  /** As the archive has it, unchecked. */
+  /** As the archive has it, unchecked; bytes that are no UTF-8 as in octets.ts. */
   readonly name: string;
   readonly kind: EntryKind;
   /** Of its content; 0 for what has none. */
   readonly size: number;
   /** Permission bits with setuid, setgid and sticky; undefined: the archive does not say. */
   readonly mode: number | undefined;
-  /** Milliseconds since 1970; undefined: the archive does not say. */
+  /** Milliseconds since 1970, with a fraction where the archive has one; undefined: the archive does not say. */
   readonly mtimeMs: number | undefined;
+  /** Numbers, never names: those of a container mean nothing elsewhere. Undefined: the archive does not say. */
+  readonly uid: number | undefined;
+  readonly gid: number | undefined;
   /** Of a symlink: its content. Of a hard link: the name of the entry it is one with. */
   readonly linkTarget: string | undefined;
+  /** What the archive has and nobody writes: names of extended attributes, ACLs and labels, to be warned about. */
+  readonly dropped?: readonly string[] | undefined;
 }
 
 /** Where the content of one file goes, in order and at once: readers wait for nobody. */
@@ -29,6 +34,8 @@ export interface Sink {
 export interface Reading {
   readonly subject: Subject;
   readonly limits: OverlayLimits;
+  /** Whether #sha256= was given and fits: what has no checksum of its own is read only then. */
+  readonly isVerified: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 

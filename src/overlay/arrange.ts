@@ -5,8 +5,10 @@
 import type { ArchiveEntry } from './archive.ts';
 import type { OverlayLimits } from './limits.ts';
 import { checkLinkTarget, checkName } from './names.ts';
-import { type FoundStrip, findStrip, singleFolder } from './strip.ts';
+import { looksLikeImage } from './recognise.ts';
+import { type FoundStrip, findStrip, type StripName, singleFolder } from './strip.ts';
 import { refusal, type Subject } from './subject.ts';
+import { isOurName } from './transaction.ts';
 
 export interface Arranged {
   readonly entry: ArchiveEntry;
@@ -16,8 +18,17 @@ export interface Arranged {
   readonly sameAs: Arranged | undefined;
 }
 
+/** A deletion, as the layers of an image have it. */
+export interface Removal {
+  readonly entry: ArchiveEntry;
+  /** Below the root, at least one: of what is deleted, or of the folder that is emptied. */
+  readonly components: readonly string[];
+  readonly what: 'name' | 'opaque';
+}
+
 export interface Arrangement {
   readonly arranged: readonly Arranged[];
+  readonly removals: readonly Removal[];
   readonly strip: number;
   readonly found: FoundStrip | undefined;
   /** Names of files and links that lie above the level of `strip`. */
@@ -26,32 +37,37 @@ export interface Arrangement {
   readonly onlyFolder: string | undefined;
 }
 
-interface Named {
+/** An entry with a name that is safe. */
+export interface Named {
   readonly entry: ArchiveEntry;
   readonly components: readonly string[];
+  readonly whiteout: Removal['what'] | undefined;
 }
 
 export function arrange(
-  entries: readonly ArchiveEntry[],
+  named: readonly Named[],
   explicitStrip: number | undefined,
   isInRoot: (folder: string) => boolean,
   limits: OverlayLimits,
   subject: Subject,
 ): Arrangement {
-  const named = entries.map((entry) => nameEntry(entry, limits, subject));
-  const names = named.map(({ entry, components }) => ({
-    components,
-    isFile: entry.kind === 'file' || entry.kind === 'hardlink',
-  }));
+  refuseImage(named, subject);
+  const names = named.map(asStripName);
   const found = explicitStrip === undefined ? findStrip(names, isInRoot) : undefined;
   const strip = explicitStrip ?? found?.strip ?? 0;
   const kept = named.filter(({ components }) => components.length > strip);
   const leftOut = named.filter(
     ({ entry, components }) => components.length <= strip && entry.kind !== 'directory',
   );
-  if (kept.length === 0) throw nothingLeft(entries.length, strip, subject);
+  if (kept.length === 0) throw nothingLeft(named.length, strip, subject);
+  const emptied = named.find(({ whiteout, components }) => whiteout === 'opaque' && components.length <= strip);
+  if (emptied !== undefined) throw unsafe(emptied.entry, 'it would empty the root itself', subject);
+  const written = kept.filter(({ whiteout }) => whiteout === undefined);
   return {
-    arranged: settle(kept, strip, limits, subject),
+    arranged: settle(written, strip, limits, subject),
+    removals: kept.flatMap(({ entry, components, whiteout: what }) =>
+      what === undefined ? [] : [{ entry, components: components.slice(strip), what }],
+    ),
     strip,
     found,
     leftOut: leftOut.map(({ entry }) => entry.name),
@@ -59,7 +75,14 @@ export function arrange(
   };
 }
 
-function nameEntry(entry: ArchiveEntry, limits: OverlayLimits, subject: Subject): Named {
+/** What strip.ts asks of a name. */
+export function asStripName({ entry, components, whiteout }: Named): StripName {
+  const isFile = entry.kind === 'file' || entry.kind === 'hardlink';
+  return { components, isFile: isFile && whiteout !== 'opaque' };
+}
+
+/** Of each entry as it is read: a bad name ends the reading. */
+export function nameEntry(entry: ArchiveEntry, limits: OverlayLimits, subject: Subject): Named {
   const checked = checkName(entry.name, limits.depth);
   if ('refused' in checked) throw unsafe(entry, checked.refused, subject, checked.hint);
   if (checked.components.length === 0 && entry.kind !== 'directory') {
@@ -69,7 +92,22 @@ function nameEntry(entry: ArchiveEntry, limits: OverlayLimits, subject: Subject)
     const refused = checkLinkTarget(entry.linkTarget ?? '');
     if (refused !== undefined) throw unsafe(entry, refused, subject);
   }
-  return { entry, components: checked.components };
+  if (checked.components.some(isOurName)) throw unsafe(entry, 'it is a name of our own files', subject);
+  const { whiteout } = checked;
+  if (whiteout !== undefined && (entry.kind !== 'file' || entry.size > 0))
+    throw unsafe(entry, 'it is named like a whiteout, and a whiteout is an empty file', subject);
+  return { entry, components: checked.components, whiteout };
+}
+
+function refuseImage(named: readonly Named[], subject: Subject): void {
+  if (!looksLikeImage(named.map(({ components }) => components.join('/')))) return;
+  throw refusal(
+    'DDBG_ARCHIVE',
+    'apply',
+    subject,
+    'it is a whole image (docker save), not a tree of files',
+    'Take the layer out of it: tar -xOf image.tar LAYER/layer.tar > patch.tar (manifest.json names the layers).',
+  );
 }
 
 /** Of two entries with one name the later one counts, as for tar. Hard links find their file among those before them. */

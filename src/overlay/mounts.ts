@@ -1,11 +1,14 @@
 /** What is mounted where, from /proc/self/mountinfo: kernel interfaces are no place for files, and a file that is a mount point cannot be renamed over (EBUSY). */
 import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { decodeName } from './octets.ts';
 
 export interface Mounts {
   /** The type of the file system that holds a path, by the longest mount point above it; undefined: unknown. */
   typeOf(path: string): string | undefined;
   isMountPoint(path: string): boolean;
+  /** Where the file system begins that holds a path. A rename from one to another fails with EXDEV. */
+  pointOf(path: string): string;
 }
 
 /** File systems whose files are the kernel's own. */
@@ -32,7 +35,7 @@ export function isKernelType(type: string | undefined): boolean {
 /** Without /proc there is nothing to know, and nothing of all this is mounted. */
 export function readMounts(path = '/proc/self/mountinfo'): Mounts {
   try {
-    return parseMounts(readFileSync(path, 'utf8'));
+    return parseMounts(decodeName(readFileSync(path)));
   } catch {
     return parseMounts('');
   }
@@ -47,14 +50,15 @@ export function parseMounts(mountinfo: string): Mounts {
     const type = fields[fields.indexOf('-', 6) + 1];
     if (point !== undefined && type !== undefined) types.set(unescapeOctal(point), type);
   }
+  const pointOf = (path: string): string => {
+    let at = path;
+    while (at !== '/' && !types.has(at)) at = dirname(at);
+    return at;
+  };
   return {
-    typeOf(path) {
-      for (let at = path; ; at = dirname(at)) {
-        const type = types.get(at);
-        if (type !== undefined || at === '/') return type;
-      }
-    },
+    typeOf: (path) => types.get(pointOf(path)),
     isMountPoint: (path) => types.has(path),
+    pointOf,
   };
 }
 

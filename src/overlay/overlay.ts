@@ -1,54 +1,48 @@
 /**
- * fstree: puts downloaded archives onto a root, all or nothing. The sequence, from top to bottom:
+ * fstree: puts archives onto a root, all or nothing. The sequence, from top to bottom:
  *
  *     fetch -> verify -> read -> check -> stage -> commit -> record
  *
- * Every archive is fetched, verified and read before the first one touches anything. Up to its commit an archive
- * leaves only temporary names; an error later on takes back, in reverse, whatever is there.
+ * Every archive is fetched, verified and read before the first one touches anything, and all of them are one
+ * transaction: an error takes back whatever is there, and what a KILL leaves the next run takes back.
  */
-import { randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  openSync,
-  readdirSync,
-  readSync,
-  realpathSync,
-  rmSync,
-  statSync,
-} from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { EntryError, reasonOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { FstreeSource } from '../parse.ts';
 import { maskUrls } from '../secrets.ts';
-import type { ArchiveEntry, ReadArchive, Reading } from './archive.ts';
-import { type Arrangement, arrange } from './arrange.ts';
 import { check } from './check.ts';
-import { type Committed, commit } from './commit.ts';
-import { fetchHttp } from './fetch.ts';
-import { type GivenLimits, type OverlayLimits, withDefaults } from './limits.ts';
-import { copyLocal } from './local.ts';
+import { commit, openDirectory, withLosses } from './commit.ts';
+import * as disk from './disk.ts';
+import { type GivenLimits, withDefaults } from './limits.ts';
 import { readMounts } from './mounts.ts';
-import { type Format, HEAD_BYTES, recognise } from './recognise.ts';
+import {
+  type Obtained,
+  type ObtainContext,
+  obtain,
+  type ReadSource,
+  readSource,
+  sweepDownloads,
+} from './obtain.ts';
+import { addRun, formatRecord, RECORD, readRecord } from './record.ts';
 import { logReport, makeReport, type OverlayReport, type SourceReport } from './report.ts';
-import { hasSpecialBits, type Staged, stage } from './stage.ts';
-import { openStore, type Stored } from './store.ts';
+import { digestOf } from './spool.ts';
+import { stage } from './stage.ts';
 import { refusal, type Subject, stopIfAsked, subjectOf } from './subject.ts';
-import { readTar, readTarGz } from './tar.ts';
-import { type DirectoryTimes, rememberTimes } from './times.ts';
-import { bytesText, countText } from './units.ts';
-import { readZip } from './zip.ts';
+import { openTransaction, type Transaction } from './transaction.ts';
 
 export interface OverlayOptions {
   /** The directory that archives are put onto; absolute. Whether `/` is a container's is the caller's to ask. */
   readonly root: string;
-  /** An existing directory of ours, mode 0700: for downloads, and for replaced originals below `backup/`. */
+  /** An existing directory of ours, mode 0700: for downloads, the record, and replaced originals below `backup/`. */
   readonly workDir: string;
   readonly log: Log;
   /** A stop that was asked for: rejects with DDBG_ABORTED, the root unchanged. */
   readonly signal?: AbortSignal | undefined;
   /** See limits.ts for names, units and defaults. Infinity switches one off. */
   readonly limits?: GivenLimits | undefined;
+  /** Where proxies and credentials are looked up. Default: process.env. */
+  readonly environment?: Readonly<Record<string, string | undefined>> | undefined;
   /**
    * Called once, when the first archive is staged and nothing is renamed yet; if it rejects, nothing is changed. The
    * entrypoint has loaded all of its code by then and needs none: it is where the tests stand at that moment.
@@ -56,266 +50,132 @@ export interface OverlayOptions {
   readonly beforeCommit?: (() => Promise<void>) | undefined;
 }
 
-interface Job {
-  readonly root: string;
-  readonly workDir: string;
-  readonly log: Log;
-  readonly signal: AbortSignal | undefined;
-  readonly limits: OverlayLimits;
-  readonly times: DirectoryTimes;
+interface Job extends ObtainContext {
+  readonly transaction: Transaction;
 }
-
-interface Archive {
-  readonly source: FstreeSource;
-  readonly reading: Reading;
-  readonly stored: Stored;
-  readonly format: Format;
-  readonly arrangement: Arrangement;
-}
-
-const READERS: Readonly<Record<Format, ReadArchive>> = { tar: readTar, 'tar.gz': readTarGz, zip: readZip };
 
 /**
- * Rejects with an EntryError: DDBG_FETCH, DDBG_DIGEST, DDBG_ARCHIVE, DDBG_UNSAFE, DDBG_ROOT, DDBG_WRITE, DDBG_ABORTED.
- * The root is then as it was: names, types, modes, owners, contents, and mtimes to the microsecond.
+ * Rejects with an EntryError: DDBG_FETCH, DDBG_DIGEST, DDBG_ARCHIVE, DDBG_UNSAFE, DDBG_ROOT, DDBG_WRITE, DDBG_STATE,
+ * DDBG_ABORTED. The root is then as it was: names, types, modes, owners, contents, and mtimes to the microsecond.
  */
 export async function applyOverlays(
   sources: readonly FstreeSource[],
   options: OverlayOptions,
 ): Promise<OverlayReport> {
-  const job = openJob(options);
-  sweepDownloads(job.workDir);
+  const { log, signal, environment = process.env, limits } = options;
+  const root = openDirectory(options.root, 'root');
+  const workDir = openDirectory(options.workDir, 'work directory');
+  sweepDownloads(workDir);
+  const transaction = openTransaction(root, workDir, log);
+  const job: Job = {
+    ...{ root, workDir, log, signal, environment, transaction },
+    limits: withDefaults(limits),
+  };
   const downloads: string[] = [];
-  const done: { committed: Committed; staged: Staged }[] = [];
   const reports: SourceReport[] = [];
   try {
-    const archives: Archive[] = [];
-    for (const source of sources) archives.push(await obtain(source, downloads, job));
-    for (const [index, archive] of archives.entries()) {
+    for (const [index, source] of (await readAll(sources, downloads, job)).entries()) {
       const beforeCommit = index === 0 ? options.beforeCommit : undefined;
-      reports.push(await apply(archive, done, beforeCommit, job));
+      reports.push(await apply(source, index + 1, beforeCommit, job));
     }
+    const at = new Date().toISOString();
+    const backup = `${workDir}/backup/${at.replace(/[:.]/g, '-')}`;
+    const report = { at, root, sources: reports, backup };
+    record(report, job);
+    return report;
   } catch (error) {
-    throw withLosses(asEntryError(error, sources), takeBack(done, job));
+    throw withLosses(asEntryError(error, sources), transaction.rollBack(), transaction.directory);
   } finally {
-    for (const path of downloads) rmSync(path, { force: true });
-  }
-  const backup = keepOriginals(done, job);
-  for (const report of reports) logReport(report, job.log);
-  return { sources: reports, backup };
-}
-
-function openJob(options: OverlayOptions): Job {
-  const { root, workDir, log, signal } = options;
-  const open = (path: string, what: string): string => {
-    try {
-      const real = realpathSync(path);
-      if (path.startsWith('/') && statSync(real).isDirectory()) return real;
-    } catch (error) {
-      throw new EntryError('DDBG_ROOT', `cannot use the ${what} ${path}: ${reasonOf(error)}`, {
-        cause: error,
-      });
-    }
-    throw new EntryError(
-      'DDBG_ROOT',
-      `cannot use the ${what} ${path}: it is not the absolute path of a directory`,
-    );
-  };
-  return {
-    root: open(root, 'root'),
-    workDir: open(workDir, 'work directory'),
-    log,
-    signal,
-    limits: withDefaults(options.limits),
-    times: rememberTimes(),
-  };
-}
-
-/** What a killed run has left: gigabytes, with a restart policy. After a restart the process has the same pid. */
-function sweepDownloads(workDir: string): void {
-  for (const name of readdirSync(workDir)) {
-    const [, pid] = /^download-(\d+)-/.exec(name) ?? [];
-    if (pid === undefined) continue;
-    if (Number(pid) === process.pid || !existsSync(`/proc/${pid}`))
-      rmSync(`${workDir}/${name}`, { force: true });
+    for (const path of downloads) removeQuietly(path);
   }
 }
 
-/** fetch, verify, read: nothing is written yet. */
-async function obtain(source: FstreeSource, downloads: string[], job: Job): Promise<Archive> {
-  const subject = subjectOf(source.location);
-  const reading: Reading = { subject, limits: job.limits, signal: job.signal };
-  stopIfAsked(job.signal, subject);
-  const stored = await fetch(source, downloads, reading, job);
-  verify(source, stored, subject);
-  const format = recogniseFile(stored, subject);
-  const facts = { location: maskUrls(source.location), sha256: stored.sha256, bytes: stored.bytes, format };
-  job.log.say(
-    `fetched ${maskUrls(source.location)}: ${format}, ${bytesText(stored.bytes)}, sha256 ${stored.sha256}`,
-    facts,
-  );
-  const entries: ArchiveEntry[] = [];
-  await READERS[format](stored.path, (entry) => void entries.push(entry), reading);
-  const arrangement = arrange(
-    entries,
-    source.strip,
-    (folder) => existsBelow(job.root, folder),
-    job.limits,
-    subject,
-  );
-  logArrangement(arrangement, source, subject, job);
-  return { source, reading, stored, format, arrangement };
-}
-
-async function fetch(source: FstreeSource, downloads: string[], reading: Reading, job: Job): Promise<Stored> {
-  const { location } = source;
-  const { subject, limits, signal } = reading;
-  const path = `${job.workDir}/download-${process.pid}-${randomBytes(6).toString('hex')}`;
-  const store = openStore(path, limits.archiveBytes, subject);
-  downloads.push(path);
+/** The next run sweeps what is left. */
+function removeQuietly(path: string): void {
   try {
-    job.log.say(`fetching ${maskUrls(location)}`, { location: maskUrls(location) });
-    if (/^https?:/i.test(location))
-      await fetchHttp(location, store, { subject, limits, log: job.log, signal });
-    else await copyLocal(location, store, subject, signal);
-    return store.finish();
-  } finally {
-    store.close();
-  }
+    rmSync(path, { force: true });
+  } catch {}
 }
 
-function verify(source: FstreeSource, stored: Stored, subject: Subject): void {
-  if (source.sha256 === undefined || source.sha256 === stored.sha256) return;
-  const why = `its sha256 is ${stored.sha256}, #sha256= asks for ${source.sha256}`;
-  throw refusal(
-    'DDBG_DIGEST',
-    'use',
-    subject,
-    why,
-    'If the archive was meant to change, change #sha256= with it.',
-  );
+async function readAll(
+  sources: readonly FstreeSource[],
+  downloads: string[],
+  job: Job,
+): Promise<readonly ReadSource[]> {
+  const obtained: Obtained[] = [];
+  for (const source of sources) obtained.push(await obtain(source, downloads, job));
+  const read: ReadSource[] = [];
+  for (const [index, one] of obtained.entries()) {
+    const directory = `${job.transaction.directory}/new/${index + 1}`;
+    disk.makeFolders(directory);
+    // What a later one finds now, an earlier one may replace before its turn comes.
+    read.push(await readSource(one, directory, index === 0, job));
+  }
+  return read;
 }
 
-function recogniseFile(stored: Stored, subject: Subject): Format {
-  const head = Buffer.alloc(HEAD_BYTES);
-  const fd = openSync(stored.path, 'r');
-  let length = 0;
-  try {
-    length = readSync(fd, head, 0, HEAD_BYTES, 0);
-  } finally {
-    closeSync(fd);
-  }
-  const found = recognise(head.subarray(0, length));
-  if ('format' in found) return found.format;
-  const size = stored.bytes === 0 ? '' : ` of ${bytesText(stored.bytes)}`;
-  throw refusal(
-    'DDBG_ARCHIVE',
-    'use',
-    subject,
-    `it looks like ${found.looksLike}${size}, not like a tar, tar.gz or zip`,
-    found.hint,
-  );
-}
-
-function logArrangement(arrangement: Arrangement, source: FstreeSource, subject: Subject, job: Job): void {
-  const { strip, found, leftOut, onlyFolder, arranged } = arrangement;
-  const { log } = job;
-  if (found !== undefined && strip > 0) {
-    log.say(`dropping ${countText(strip, 'leading folder')}, for ${found.because} (#strip=0 keeps them)`, {
-      strip,
-    });
-  }
-  if (leftOut.length > 0) {
-    const some = leftOut.slice(0, 3).join(', ');
-    const more = leftOut.length > 3 ? ', ...' : '';
-    log.say(`left out above that level: ${countText(leftOut.length, 'entry', 'entries')} (${some}${more})`, {
-      leftOut,
-    });
-  }
-  if (source.strip === undefined && onlyFolder !== undefined && !existsBelow(job.root, onlyFolder)) {
-    log.warn(
-      `all of ${subject} goes below /${onlyFolder}, which is not there yet; #strip=1 would drop that folder`,
-    );
-  }
-  const special = arranged
-    .filter(({ entry }) => hasSpecialBits(entry))
-    .map(({ components }) => `/${components.join('/')}`);
-  if (special.length > 0) {
-    const some = special.slice(0, 3).join(', ');
-    log.warn(
-      `setuid, setgid and sticky bits are not taken from an archive: ${some}${special.length > 3 ? ', ...' : ''}`,
-    );
-  }
-}
-
-function existsBelow(root: string, name: string): boolean {
-  return statSync(`${root}/${name}`, { throwIfNoEntry: false })?.isDirectory() === true;
-}
-
-/** check, stage, commit, record: from here on there is something to take back. */
+/** check, stage, commit: from here on there is something to take back. */
 async function apply(
-  archive: Archive,
-  done: { committed: Committed; staged: Staged }[],
+  { source, reading, format, stored, arrangement, spool }: ReadSource,
+  number: number,
   beforeCommit: (() => Promise<void>) | undefined,
   job: Job,
 ): Promise<SourceReport> {
-  const { reading, stored, format, source, arrangement } = archive;
   const { subject } = reading;
-  const { root, workDir, times } = job;
-  stopIfAsked(job.signal, subject);
-  const checked = check(arrangement.arranged, { subject, root, workDir, mounts: readMounts() });
-  const staged = await stage(checked, {
-    ...reading,
-    path: stored.path,
-    read: READERS[format],
-    workDir,
-    times,
+  const { root, workDir, transaction, signal, log } = job;
+  stopIfAsked(signal, subject);
+  const mounts = readMounts();
+  const checked = check(arrangement, {
+    ...{ subject, root, mounts, spoolDirectory: transaction.directory },
+    ours: [workDir, transaction.directory],
+    taking: source,
+    hasContent: (entry, file, { dev, ino }) => {
+      const { existing, sha256 } = spool.contentOf(entry);
+      return (existing?.dev === dev && existing.ino === ino) || digestIfReadable(file) === sha256;
+    },
   });
-  try {
-    await beforeCommit?.();
-    stopIfAsked(job.signal, subject);
-    done.push({ staged, committed: commit(staged.steps, { subject, workDir }) });
-  } catch (error) {
-    staged.discard();
-    throw error;
+  for (const volume of checked.volumes) {
+    log.warn(`${subject} writes to ${volume}, a volume: what is written there outlives the container`, {
+      volume,
+    });
   }
-  const { sha256, bytes } = stored;
-  const facts = { shownLocation: maskUrls(source.location), sha256, bytes, format, strip: arrangement.strip };
-  return makeReport(facts, checked, staged, (target) => statSync(target).mode & 0o7777);
+  const old = `${transaction.directory}/old/${number}`;
+  const staged = stage(checked, { subject, taking: source, spool, transaction, mounts, old });
+  const facts = {
+    shownLocation: maskUrls(source.location),
+    ...(stored === undefined ? {} : { sha256: stored.sha256, bytes: stored.bytes }),
+    ...{ format, strip: arrangement.strip },
+  };
+  const report = makeReport(facts, checked, staged, spool, source);
+  await beforeCommit?.();
+  stopIfAsked(signal, subject);
+  commit(staged.steps, transaction, subject, root);
+  return report;
 }
 
-/** In reverse: the second archive was put onto what the first had made. */
-function takeBack(done: readonly { committed: Committed; staged: Staged }[], job: Job): readonly string[] {
-  const lost = done.toReversed().flatMap(({ committed, staged }) => {
-    const reasons = committed.undo();
-    staged.discard();
-    return reasons;
+function digestIfReadable(file: string): string | undefined {
+  try {
+    return digestOf(file);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Into the transaction first, where there is room for it: it goes to its place when nothing can fail any more. */
+function record(report: OverlayReport, { transaction, workDir, log }: Job): void {
+  const staged = `${transaction.directory}/${RECORD}`;
+  writeFileSync(staged, formatRecord(addRun(readRecord(workDir), report)), { mode: 0o600 });
+  const lost = transaction.finish({
+    backup: report.backup,
+    publish: [{ from: staged, to: `${workDir}/${RECORD}` }],
+    remove: [],
   });
-  job.times.restore();
-  return lost;
-}
-
-/** In a folder of their own: a second run of the same container finds the first one's patch, not the originals. */
-function keepOriginals(done: readonly { committed: Committed }[], job: Job): string {
-  const backup = `${job.workDir}/backup/${new Date().toISOString().replace(/[:.]/g, '-')}`;
-  const lost = done.flatMap(({ committed }, index) => committed.keep(`${backup}/${index + 1}`));
-  job.times.restore();
-  if (lost.length > 0)
-    job.log.warn(`cannot keep the originals of ${countText(lost.length, 'replaced file')}: ${lost[0]}`);
-  return backup;
+  if (lost.length > 0) log.warn(`the overlay is in place, but not all of its record: ${lost[0]}`);
+  for (const source of report.sources) logReport(source, log);
 }
 
 function asEntryError(error: unknown, sources: readonly FstreeSource[]): EntryError {
   if (error instanceof EntryError) return error;
   const subjects = sources.map(({ location }) => subjectOf(location)).join(', ');
   return refusal('DDBG_WRITE', 'apply', subjects, reasonOf(error), undefined, error);
-}
-
-/** The first error is the one that counts; that something could not be put back must be in it. */
-function withLosses(error: EntryError, lost: readonly string[]): EntryError {
-  if (lost.length === 0) return error;
-  return new EntryError(error.code, `${error.message}; and could not be put back: ${lost.join('; ')}`, {
-    hint: 'The root is changed in part: start a new container.',
-    cause: error,
-  });
 }

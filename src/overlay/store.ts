@@ -3,8 +3,8 @@
  * file, so that what was verified is what is unpacked.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, constants, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { reasonOf } from '../errors.ts';
+import { closeSync, constants, ftruncateSync, openSync, statfsSync, writeSync } from 'node:fs';
+import { errnoOf, reasonOf } from '../errors.ts';
 import { refusal, type Subject } from './subject.ts';
 import { bytesText } from './units.ts';
 
@@ -16,13 +16,18 @@ export interface Stored {
 }
 
 export interface Store {
+  /** How many are in it; the digest is of just those. */
   readonly bytes: number;
+  /** Throws DDBG_WRITE when the file system has no room for so many more, DDBG_FETCH when the limit has none. */
+  reserve(bytes: number): void;
   write(chunk: Uint8Array): void;
-  /** Forget what came so far: a retry starts at the first byte. */
+  /** Forget what came so far: it starts again at the first byte. */
   restart(): void;
   finish(): Stored;
   close(): void;
 }
+
+const HINT = 'Give our own files a place with more room (--state-dir).';
 
 export function openStore(path: string, limitBytes: number, subject: Subject): Store {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
@@ -38,11 +43,22 @@ export function openStore(path: string, limitBytes: number, subject: Subject): S
     get bytes() {
       return bytes;
     },
+    reserve(more) {
+      if (bytes + more > limitBytes) throw tooLarge(subject, limitBytes);
+      const free = freeBytes(path);
+      if (more <= free) return;
+      const why = `it needs ${bytesText(more)}, the file system of ${path} has ${bytesText(free)} left`;
+      throw refusal('DDBG_WRITE', 'store', subject, why, HINT);
+    },
     write(chunk) {
-      bytes += chunk.length;
-      if (bytes > limitBytes) throw tooLarge(subject, limitBytes);
+      if (bytes + chunk.length > limitBytes) throw tooLarge(subject, limitBytes);
+      try {
+        writeFully(fd, chunk, bytes);
+      } catch (error) {
+        throw cannotWrite(error, path, bytes, subject);
+      }
       hash.update(chunk);
-      attempt(subject, path, () => writeFully(fd, chunk, bytes - chunk.length));
+      bytes += chunk.length;
     },
     restart() {
       attempt(subject, path, () => ftruncateSync(fd, 0));
@@ -57,7 +73,7 @@ export function openStore(path: string, limitBytes: number, subject: Subject): S
   };
 }
 
-export function tooLarge(subject: Subject, limitBytes: number): Error {
+function tooLarge(subject: Subject, limitBytes: number): Error {
   return refusal(
     'DDBG_FETCH',
     'fetch',
@@ -75,11 +91,30 @@ export function writeFully(fd: number, chunk: Uint8Array, position: number): voi
   }
 }
 
+/** Infinity where the file system has no limit of its own: a tmpfs without a size says 0 blocks. */
+function freeBytes(path: string): number {
+  try {
+    const { bfree, bavail, bsize, blocks } = statfsSync(path);
+    if (blocks === 0) return Number.POSITIVE_INFINITY;
+    return (process.geteuid?.() === 0 ? bfree : bavail) * bsize;
+  } catch {
+    return Number.POSITIVE_INFINITY; // some FUSE file systems have no answer: then the write says it
+  }
+}
+
+function cannotWrite(error: unknown, path: string, written: number, subject: Subject): Error {
+  const code = errnoOf(error);
+  const why =
+    code === 'ENOSPC' || code === 'EDQUOT'
+      ? `${path}: ${code}, there was room for ${bytesText(written)} and the archive is larger`
+      : `${path}: ${reasonOf(error)}`;
+  return refusal('DDBG_WRITE', 'store', subject, why, HINT, error);
+}
+
 function attempt<T>(subject: Subject, path: string, action: () => T): T {
   try {
     return action();
   } catch (error) {
-    const hint = 'Give our own files a place with more room (--state-dir).';
-    throw refusal('DDBG_WRITE', 'store', subject, `${path}: ${reasonOf(error)}`, hint, error);
+    throw refusal('DDBG_WRITE', 'store', subject, `${path}: ${reasonOf(error)}`, HINT, error);
   }
 }

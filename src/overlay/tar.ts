@@ -1,95 +1,58 @@
 /**
- * Reads tar and tar.gz with node-tar's Parser; the only user of `tar`. Never its extract: with `cwd: '/'` that writes
- * nothing and reports success, and it drops sparse files and renames what is not UTF-8 without a word.
+ * Reads tar, whatever it is packed in; the only user of node-tar, and of that only of the two classes that read a
+ * header. Never its extract: with `cwd: '/'` that writes nothing and reports success, and it drops sparse files and
+ * renames what is not UTF-8 without a word. Nor its Parser: it is lenient, and what it cannot read it skips.
  *
- * The Parser is lenient: what it cannot read it skips, with a `warn` event at best. So we hand it the archive piece by
- * piece (a header, a whole header extension, a body as it comes), look at each piece ourselves, and refuse the archive
- * as soon as the Parser warns, skips, or reads another name or size than we do. Everything in it is synchronous as
- * long as each entry has a `data` listener from the start: no queue, and a 2 GB archive passes through 256 kB.
+ * Our own reading (pax.ts) decides. node-tar's is held against it wherever it can be right, and where the two differ,
+ * others will differ too: the archive is refused. All of it is synchronous; 2 GB pass through 256 kB.
  */
-import { createReadStream } from 'node:fs';
-import { createGunzip } from 'node:zlib';
-import { Parser, type ReadEntry } from 'tar';
-import { EntryError, errnoOf, reasonOf } from '../errors.ts';
-import type { EntryKind, ReadArchive, Reading, Sink, Visit } from './archive.ts';
+import { Header } from 'tar/header';
+import { Pax } from 'tar/pax';
+import { reasonOf } from '../errors.ts';
+import type { ArchiveEntry, EntryKind, ReadArchive, Reading, Sink, Visit } from './archive.ts';
+import { isZero, JOINED, type Unpack } from './decompress.ts';
 import { type Extensions, type PlainHeader, readHeader, readLongName, readPax, type Verdict } from './pax.ts';
-import { isTarHeader, isZeroBlock, recognise } from './recognise.ts';
+import { isTarHeader, isZeroBlock, recognise, TAKES } from './recognise.ts';
 import { refusal, stopIfAsked } from './subject.ts';
 import { bytesText } from './units.ts';
 
 const BLOCK = 512;
-const CHUNK_BYTES = 256 * 1024;
 
 const KINDS: Readonly<Record<string, EntryKind>> = {
-  File: 'file',
-  OldFile: 'file',
-  ContiguousFile: 'file', // POSIX: read as a file where there is nothing of the kind
-  Directory: 'directory',
-  SymbolicLink: 'symlink',
-  Link: 'hardlink',
+  '0': 'file',
+  '\0': 'file',
+  '7': 'file', // contiguous; POSIX: read as a file where there is nothing of the kind
+  '5': 'directory',
+  '2': 'symlink',
+  '1': 'hardlink',
 };
 
 /** Header extensions: PAX for the next entry and for all, GNU long names and links. */
 const META_TYPES = 'xXgLKN';
 
+const DEVICES: Readonly<Record<string, string>> = {
+  '3': 'a character device',
+  '4': 'a block device',
+  '6': 'a FIFO',
+};
+
 /** Refused by name; everything else that is not above is refused as unknown. */
-const REFUSED: Readonly<Record<string, string>> = {
-  CharacterDevice: 'a character device',
-  BlockDevice: 'a block device',
-  FIFO: 'a FIFO',
-  SparseFile: 'a sparse file',
-  GNUDumpDir: 'a directory of an incremental dump',
-  ContinuationFile: 'a piece of a multi-volume archive',
-  TapeVolumeHeader: 'a volume label',
+const UNREADABLE: Readonly<Record<string, string>> = {
+  S: 'a sparse file',
+  D: 'a directory of an incremental dump',
+  M: 'a piece of a multi-volume archive',
+  V: 'a volume label',
 };
 
-export const readTar: ReadArchive = async (path, visit, reading) => {
-  const feeder = createFeeder(visit, reading, 'it is');
-  const source = createReadStream(path, { highWaterMark: CHUNK_BYTES });
-  for await (const chunk of source) feeder.feed(chunk as Buffer);
-  feeder.end();
-};
+const LARGEST_ID = 0xfffffffe; // the one above says "leave it" to chown
 
-export const readTarGz: ReadArchive = async (path, visit, reading) => {
-  const feeder = createFeeder(visit, reading, 'what is in the gzip file is');
-  const source = createReadStream(path, { highWaterMark: CHUNK_BYTES });
-  const gunzip = createGunzip({ chunkSize: CHUNK_BYTES });
-  source.on('error', (error) => gunzip.destroy(error));
-  try {
-    // Not pipeline(): gunzip ends by itself where zeros follow its data, and pipeline calls that a premature close.
-    for await (const chunk of source.pipe(gunzip)) feeder.feed(chunk as Buffer);
-  } catch (error) {
-    if (error instanceof EntryError) throw error;
-    throw damagedGzip(error, reading);
-  } finally {
-    source.destroy();
-    gunzip.destroy();
-  }
-  feeder.end();
-  await refuseTail(path, gunzip.bytesWritten, reading);
-};
-
-/** gunzip stops at the first zero after its data and does not look on. Padding is fine, anything else is not. */
-async function refuseTail(path: string, start: number, reading: Reading): Promise<void> {
-  for await (const chunk of createReadStream(path, { start })) {
-    if ((chunk as Buffer).every((byte) => byte === 0)) continue;
-    throw refusal(
-      'DDBG_ARCHIVE',
-      'read',
-      reading.subject,
-      'something follows the end of the gzip data',
-      JOINED,
-    );
-  }
-}
-
-function damagedGzip(error: unknown, reading: Reading): Error {
-  const truncated = errnoOf(error) === 'Z_BUF_ERROR';
-  const why = truncated
-    ? 'it is truncated: the gzip data ends too early'
-    : `its gzip data is damaged (${reasonOf(error)})`;
-  const hint = 'Fetch it again, or make it again; gzip -t says whether a file is whole.';
-  return refusal('DDBG_ARCHIVE', 'read', reading.subject, why, hint, error);
+/** `what` starts the sentence that it is no tar: `it is`, `what is in the gzip file is`. */
+export function tarReader(unpack: Unpack, what: string): ReadArchive {
+  return async (path, visit, reading) => {
+    const feeder = createFeeder(visit, reading, what);
+    for await (const chunk of unpack(path, reading)) feeder.feed(chunk);
+    feeder.end();
+  };
 }
 
 interface Feeder {
@@ -100,160 +63,193 @@ interface Feeder {
 /** What comes next: one header; the body of a header extension, whole; a body as it comes; only zeros. */
 type Expected =
   | { readonly state: 'header' }
-  | { readonly state: 'meta'; readonly type: string; readonly size: number; readonly padded: number }
-  | { readonly state: 'body'; remaining: number }
+  | { readonly state: 'meta'; readonly type: string; readonly size: number }
+  | { readonly state: 'body'; left: number; padding: number; readonly sink: Sink | undefined }
   | { readonly state: 'padding' };
+
+const HEADER: Expected = { state: 'header' };
 
 function createFeeder(visit: Visit, reading: Reading, what: string): Feeder {
   const { subject, limits, signal } = reading;
-  const parser = new Parser({
-    maxMetaEntrySize: limits.metaBytes,
-    maxDecompressionRatio: Number.POSITIVE_INFINITY,
-  });
-  let expected: Expected = { state: 'header' };
+  let expected: Expected = HEADER;
   let held: Buffer = Buffer.alloc(0);
   let position = 0;
   let total = 0;
   let index = 0;
-  let header: PlainHeader | undefined;
-  let extensions: Extensions = {};
-  let bodyBlocks: number | undefined;
+  let extensions: Extensions | undefined;
+  /** The same as node-tar reads them. */
+  let theirs: Pax | undefined;
 
   const refuse = (why: string, hint?: string): never => {
     throw refusal('DDBG_ARCHIVE', 'read', subject, `${why} (at byte ${position})`, hint ?? REMAKE);
   };
   const must = <T>(verdict: Verdict<T>): T =>
-    'refused' in verdict ? refuse(`it holds ${verdict.refused}`) : verdict.value;
+    'refused' in verdict ? refuse(`it holds ${verdict.refused}`, verdict.hint) : verdict.value;
 
-  parser.on('warn', (_code: string, message: string | Error) =>
-    refuse(`it is damaged: ${reasonOf(message)}`),
-  );
-  parser.on('error', (error: unknown) => refuse(`it is damaged: ${reasonOf(error)}`));
-  parser.on('ignoredEntry', (entry: ReadEntry) => {
-    const kind = REFUSED[entry.type] ?? `an entry of the unknown type ${JSON.stringify(header?.typeflag)}`;
-    refuse(`it holds ${kind}, ${entry.path}`);
-  });
-  parser.on('entry', (entry: ReadEntry) => {
-    bodyBlocks = entry.startBlockSize;
-    const sink = begin(entry);
-    entry.on('data', (chunk: Buffer) => sink?.write(chunk));
-    entry.on('end', () => sink?.end());
-  });
-
-  function begin(entry: ReadEntry): Sink | undefined {
-    compare(entry);
-    const kind = KINDS[entry.type];
-    if (kind === undefined) {
-      throw refusal(
-        'DDBG_UNSAFE',
-        'apply',
-        subject,
-        `it holds ${REFUSED[entry.type] ?? entry.type}, ${entry.path}`,
-        NO_DEVICES,
-      );
-    }
-    if (kind !== 'file' && entry.size > 0) refuse(`it holds a ${kind} with content, ${entry.path}`);
-    if (entry.size > limits.fileBytes) {
-      refuse(`${entry.path} is larger than the limit fileBytes, ${bytesText(limits.fileBytes)}`);
-    }
-    if (index >= limits.entries) refuse(`it holds more than ${limits.entries} entries, the limit`);
-    const link = kind === 'symlink' || kind === 'hardlink';
-    const sink = visit({
-      index,
-      name: entry.path,
-      kind,
-      size: kind === 'file' ? entry.size : 0,
-      mode: entry.mode,
-      mtimeMs:
-        entry.mtime === undefined || Number.isNaN(entry.mtime.getTime()) ? undefined : entry.mtime.getTime(),
-      linkTarget: link ? entry.linkpath : undefined,
-    });
+  /** One header block. */
+  function takeHeader(block: Buffer): Expected {
+    if (isZeroBlock(block)) return takeEnd();
+    if (!isTarHeader(block))
+      return position === 0 ? refuseForeign(block) : refuse(`it is damaged: ${NO_SUM}`);
+    const header = readHeader(block);
+    if (META_TYPES.includes(header.typeflag)) return expectMeta(header);
+    const entry = describe(header);
+    compare(entry, block);
+    extensions = undefined;
+    theirs = undefined;
     index += 1;
-    extensions = {};
-    return sink;
+    const sink = visit(entry);
+    if (entry.size > 0) return { state: 'body', left: entry.size, padding: -entry.size & (BLOCK - 1), sink };
+    sink?.end();
+    return HEADER;
   }
 
-  /** The Parser's reading against ours. */
-  function compare(entry: ReadEntry): void {
-    const name =
-      extensions.path ?? header?.name ?? refuse(`it holds a name that is not UTF-8, ${entry.path}`);
-    if (entry.path !== name)
-      refuse(`it holds a name that can be read in two ways, ${entry.path} and ${name}`);
-    if (entry.type === 'Link' || entry.type === 'SymbolicLink') {
-      const target =
-        extensions.linkpath ?? header?.linkname ?? refuse(`the target of the link ${name} is not UTF-8`);
-      if (entry.linkpath !== target) {
-        refuse(`it holds a link target that can be read in two ways, ${entry.linkpath} and ${target}`);
-      }
-    }
-    const size = extensions.size ?? header?.size;
-    if (entry.type !== 'Directory' && entry.size !== size)
-      refuse(`it holds a size that cannot be read, of ${entry.path}`);
+  function takeEnd(): Expected {
+    if (extensions !== undefined) refuse('it holds a header extension without its entry');
+    return { state: 'padding' };
   }
 
-  function refuseLargeMeta({ typeflag, size = 0 }: PlainHeader): void {
-    if (META_TYPES.includes(typeflag) && size > limits.metaBytes) {
+  function refuseForeign(block: Buffer): never {
+    const found = recognise(block);
+    const looksLike = 'format' in found ? `a ${found.format} file once more` : found.looksLike;
+    return refuse(`${what} no tar archive; it looks like ${looksLike}`, TAKES);
+  }
+
+  function expectMeta({ typeflag, size }: PlainHeader): Expected {
+    if (size === undefined || Number.isNaN(size)) return refuse('it holds a header extension without a size');
+    if (size > limits.metaBytes) {
       refuse(`it holds a header extension larger than ${bytesText(limits.metaBytes)}, the limit metaBytes`);
     }
+    return size > 0 ? { state: 'meta', type: typeflag, size } : HEADER;
   }
 
-  /** One header block. Whatever the Parser makes of it, it does now. */
-  function takeHeader(block: Buffer): Expected {
-    if (isZeroBlock(block)) return { state: 'padding' };
-    if (position === 0 && !isTarHeader(block)) {
-      const found = recognise(block);
-      const looksLike = 'format' in found ? `a ${found.format} file once more` : found.looksLike;
-      refuse(`${what} no tar archive; it looks like ${looksLike}`, 'It takes a tar, tar.gz or zip file.');
+  function describe(header: PlainHeader): ArchiveEntry {
+    const name = extensions?.path ?? header.name;
+    const kind = kindOf(header.typeflag, name);
+    const size = readable(extensions?.size ?? header.size, 'size', name) ?? 0;
+    if (size < 0) refuse(`it holds a size that cannot be read, of ${name}`);
+    if (kind !== 'file' && size > 0) refuse(`it holds a ${kind} with content, ${name}`);
+    if (size > limits.fileBytes)
+      refuse(`${name} is larger than the limit fileBytes, ${bytesText(limits.fileBytes)}`);
+    if (index >= limits.entries) refuse(`it holds more than ${limits.entries} entries, the limit`);
+    const isLink = kind === 'symlink' || kind === 'hardlink';
+    const target = extensions?.linkpath ?? header.linkname;
+    if (name === '') refuse('it holds an entry without a name');
+    if (isLink !== (target !== ''))
+      refuse(`it holds a ${kind} ${isLink ? 'without' : 'with'} a target, ${name}`);
+    const mode = readable(header.mode, 'mode', name);
+    const seconds = readable(header.mtime, 'time', name);
+    return {
+      index,
+      name,
+      kind,
+      size,
+      mode: mode === undefined ? undefined : mode & 0o7777,
+      mtimeMs: extensions?.mtimeMs ?? (seconds === undefined ? undefined : seconds * 1000),
+      uid: idOf(extensions?.uid ?? header.uid, 'owner', name),
+      gid: idOf(extensions?.gid ?? header.gid, 'group', name),
+      linkTarget: isLink ? target : undefined,
+      ...(extensions?.dropped === undefined ? {} : { dropped: extensions.dropped }),
+    };
+  }
+
+  function kindOf(typeflag: string, name: string): EntryKind {
+    const kind = KINDS[typeflag];
+    // The oldest tars have no type for a directory, only the slash.
+    if (kind !== undefined) return kind === 'file' && name.endsWith('/') ? 'directory' : kind;
+    const device = DEVICES[typeflag];
+    if (device === undefined) {
+      const found = UNREADABLE[typeflag] ?? `an entry of the unknown type ${JSON.stringify(typeflag)}`;
+      return refuse(`it holds ${found}, ${name}`);
     }
-    header = readHeader(block);
-    refuseLargeMeta(header);
-    bodyBlocks = undefined;
-    parser.write(block);
-    if (bodyBlocks !== undefined)
-      return bodyBlocks === 0 ? { state: 'header' } : { state: 'body', remaining: bodyBlocks };
-    const size = header.size ?? refuse('it holds a header extension without a size');
-    const padded = BLOCK * Math.ceil(size / BLOCK);
-    // The Parser takes an empty extension in silence, and the next header for what it is.
-    return size === 0 ? { state: 'header' } : { state: 'meta', type: header.typeflag, size, padded };
+    throw refusal('DDBG_UNSAFE', 'apply', subject, `it holds ${device}, ${name}`, NO_DEVICES);
   }
 
-  function takeMeta(body: Buffer, meta: Expected & { state: 'meta' }): Expected {
-    const content = body.subarray(0, meta.size);
-    if (meta.type === 'L' || meta.type === 'N')
-      extensions = { ...extensions, path: must(readLongName(content)) };
-    else if (meta.type === 'K') extensions = { ...extensions, linkpath: must(readLongName(content)) };
-    else if (meta.type === 'g') must(readPax(content, true));
-    else if (meta.type === 'x' || meta.type === 'X')
+  function readable(value: number | undefined, field: string, name: string): number | undefined {
+    return Number.isNaN(value) ? refuse(`it holds a ${field} that cannot be read, of ${name}`) : value;
+  }
+
+  function idOf(value: number | undefined, field: string, name: string): number | undefined {
+    const id = readable(value, field, name);
+    if (id !== undefined && (id < 0 || id > LARGEST_ID))
+      refuse(`it holds an ${field} that Linux has not, ${id}, of ${name}`);
+    return id;
+  }
+
+  /** node-tar's reading against ours. */
+  function compare(entry: ArchiveEntry, block: Buffer): void {
+    const { name, kind, linkTarget } = entry;
+    const other = readTheirs(block);
+    if (name.isWellFormed()) {
+      if (other.path !== name)
+        refuse(`it holds a name that can be read in two ways, ${other.path} and ${name}`);
+      if ((other.type === 'Directory') !== (kind === 'directory'))
+        refuse(`it holds a type that can be read in two ways, of ${name}`);
+    }
+    if (linkTarget?.isWellFormed() && other.linkpath !== linkTarget) {
+      refuse(`it holds a link target that can be read in two ways, ${other.linkpath} and ${linkTarget}`);
+    }
+    const theirMode = other.mode === undefined ? undefined : other.mode & 0o7777;
+    const theirMs = other.mtime?.getTime();
+    const same =
+      (other.size ?? 0) === entry.size &&
+      theirMode === entry.mode &&
+      other.uid === entry.uid &&
+      other.gid === entry.gid &&
+      Math.abs((theirMs ?? 0) - (entry.mtimeMs ?? 0)) <= 1; // a Date has no fraction
+    if (!same) refuse(`it holds a number that can be read in two ways, of ${name}`);
+  }
+
+  /** Its ReadEntry, a stream, puts the names of an extension over those of the header; its Header alone does not. */
+  function readTheirs(block: Buffer): Header {
+    try {
+      const header = new Header(block, 0, theirs);
+      return Object.assign(header, {
+        path: theirs?.path ?? header.path,
+        linkpath: theirs?.linkpath ?? header.linkpath,
+      });
+    } catch (error) {
+      return refuse(`it is damaged: ${reasonOf(error)}`);
+    }
+  }
+
+  function takeMeta(content: Buffer, type: string): Expected {
+    const text = content.toString();
+    if (type === 'g') {
+      must(readPax(content, true));
+    } else if (type === 'x' || type === 'X') {
       extensions = { ...extensions, ...must(readPax(content, false)) };
-    else refuse(`it holds a header extension of the unknown type ${JSON.stringify(meta.type)}`);
-    parser.write(body);
-    return { state: 'header' };
+      theirs = Pax.parse(text, theirs, false);
+    } else {
+      const key = type === 'K' ? 'linkpath' : 'path';
+      extensions = { ...extensions, [key]: must(readLongName(content)) };
+      theirs = Object.assign(theirs ?? new Pax({}), { [key]: text.replace(/\0.*/s, '') });
+    }
+    return HEADER;
   }
 
   function takeBody(piece: Buffer, body: Expected & { state: 'body' }): Expected {
-    body.remaining -= piece.length;
-    parser.write(piece);
-    return body.remaining === 0 ? { state: 'header' } : body;
+    const content = Math.min(piece.length, body.left);
+    if (content > 0) {
+      body.sink?.write(content === piece.length ? piece : piece.subarray(0, content));
+      body.left -= content;
+      if (body.left === 0) body.sink?.end();
+    }
+    body.padding -= piece.length - content;
+    return body.left + body.padding === 0 ? HEADER : body;
   }
 
-  /** Takes one piece off the front; false: it needs more bytes first. */
-  function step(): boolean {
-    const wanted = expected.state === 'meta' ? expected.padded : expected.state === 'header' ? BLOCK : 1;
-    if (held.length < wanted) return false;
-    const length =
-      expected.state === 'body'
-        ? Math.min(held.length, expected.remaining)
-        : expected.state === 'padding'
-          ? held.length
-          : wanted;
-    const piece = held.subarray(0, length);
-    held = held.subarray(length);
+  /** Takes one piece off the front, and says how long it was; 0: it needs more bytes first. */
+  function step(bytes: Buffer): number {
+    const length = wantedOf(expected, bytes.length);
+    if (length === 0 || bytes.length < length) return 0;
+    const piece = bytes.subarray(0, length);
     if (expected.state === 'header') expected = takeHeader(piece);
-    else if (expected.state === 'meta') expected = takeMeta(piece, expected);
+    else if (expected.state === 'meta') expected = takeMeta(piece.subarray(0, expected.size), expected.type);
     else if (expected.state === 'body') expected = takeBody(piece, expected);
-    else if (piece.some((byte) => byte !== 0)) refuse('something follows the end of the archive', JOINED);
+    else if (!isZero(piece)) refuse('something follows the end of the archive', JOINED);
     position += length;
-    return true;
+    return length;
   }
 
   return {
@@ -264,7 +260,7 @@ function createFeeder(visit: Visit, reading: Reading, what: string): Feeder {
         refuse(`it unpacks to more than ${bytesText(limits.unpackedBytes)}, the limit unpackedBytes`);
       }
       held = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
-      while (step());
+      for (let taken = step(held); taken > 0; taken = step(held)) held = held.subarray(taken);
     },
     end() {
       if (expected.state === 'padding') return;
@@ -280,6 +276,13 @@ function createFeeder(visit: Visit, reading: Reading, what: string): Feeder {
   };
 }
 
+/** How many bytes the next piece has, of those at hand. */
+function wantedOf(expected: Expected, atHand: number): number {
+  if (expected.state === 'header') return BLOCK;
+  if (expected.state === 'meta') return BLOCK * Math.ceil(expected.size / BLOCK);
+  return expected.state === 'body' ? Math.min(atHand, expected.left + expected.padding) : atHand;
+}
+
+const NO_SUM = 'the checksum of a header does not fit';
 const REMAKE = 'Make the archive again with GNU tar or bsdtar, without special options.';
-const JOINED = 'Give the archives one by one, each with its own fstree=.';
 const NO_DEVICES = 'Leave it out of the archive: tar --exclude=dev, or pack only the files that differ.';

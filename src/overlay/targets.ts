@@ -2,9 +2,10 @@
  * Where a name ends below the root: component by component through what is on the disk and what the archive adds.
  * Existing directory symlinks are followed as in a chroot, never replaced: `/bin -> usr/bin` must survive a `bin/`.
  */
-import { lstatSync, readlinkSync, type Stats } from 'node:fs';
+import type { Stats } from 'node:fs';
 import { dirname } from 'node:path';
 import { reasonOf } from '../errors.ts';
+import { lookAt, readlinkSync } from './disk.ts';
 import { refusal, type Subject } from './subject.ts';
 
 /** As the kernel: ELOOP after 40. */
@@ -13,6 +14,10 @@ const LINKS_FOLLOWED = 40;
 export interface Targets {
   /** The directory that these components name, existing or new. Throws what `refuse` makes of a reason. */
   directory(components: readonly string[], refuse: Refuse): string;
+  /** The directory that these components name on the disk; undefined: there is none. */
+  existing(components: readonly string[]): string | undefined;
+  /** Whether something of the archive goes into this directory, or below it. */
+  isUsed(directory: string): boolean;
   /** What is at this place now; undefined: nothing, as far as the disk goes. */
   onDisk(path: string): Stats | undefined;
   /** Whether a symlink on the disk leads to a directory. */
@@ -32,6 +37,7 @@ export function createTargets(root: string, subject: Subject): Targets {
   const known = new Map<string, string>();
   const newDirectories = new Set<string>();
   const occupied = new Set<string>();
+  const used = new Set<string>(['/']);
 
   const shown = (path: string): string => (root === '/' ? path : path.slice(root.length) || '/');
 
@@ -43,7 +49,7 @@ export function createTargets(root: string, subject: Subject): Targets {
 
   function look(path: string): Stats | undefined {
     try {
-      return lstatSync(path, { throwIfNoEntry: false });
+      return lookAt(path);
     } catch (error) {
       const why = `${shown(path)}: ${reasonOf(error)}`;
       throw refusal(
@@ -62,6 +68,7 @@ export function createTargets(root: string, subject: Subject): Targets {
     const resolved = known.get(name) ?? walk(components, refuse, true);
     if (resolved === undefined) throw refuse('its folder cannot be found');
     known.set(name, resolved);
+    for (let at = resolved; !used.has(at); at = dirname(at)) used.add(at);
     return resolved;
   }
 
@@ -116,6 +123,8 @@ export function createTargets(root: string, subject: Subject): Targets {
 
   return {
     directory,
+    existing: (components) => walk(components, () => new Error(components.join('/')), false),
+    isUsed: (path) => used.has(path),
     onDisk,
     leadsToDirectory: (path) => walk(shown(path).split('/'), () => new Error(path), false) !== undefined,
     newDirectories,

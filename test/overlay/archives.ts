@@ -8,11 +8,14 @@ export interface TarPart {
   content?: string | Buffer;
   mode?: number;
   mtime?: number;
-  link?: string;
+  link?: string | Buffer;
   prefix?: string;
+  uid?: number;
+  gid?: number;
   /** What the header claims; default the truth. */
   size?: number;
-  /** After the checksum is in. */
+  /** Before the checksum is in, and after. */
+  change?: (header: Buffer) => void;
   spoil?: (header: Buffer) => void;
 }
 
@@ -25,14 +28,15 @@ export function tarPart(part: TarPart): Buffer {
     header.write(`${value.toString(8).padStart(length - 1, '0')}\0`, offset, 'latin1');
   };
   octal(part.mode ?? 0o644, 100, 8);
-  octal(0, 108, 8);
-  octal(0, 116, 8);
+  octal(part.uid ?? 0, 108, 8);
+  octal(part.gid ?? 0, 116, 8);
   octal(part.size ?? content.length, 124, 12);
   octal(part.mtime ?? 1_600_000_000, 136, 12);
   header.write(part.type ?? '0', 156, 'latin1');
-  header.write(part.link ?? '', 157, 100);
+  Buffer.from(part.link ?? '').copy(header, 157, 0, 100);
   header.write('ustar\u000000', 257, 'latin1');
   header.write(part.prefix ?? '', 345, 155);
+  part.change?.(header);
   header.fill(0x20, 148, 156);
   const sum = header.reduce((total, byte) => total + byte, 0);
   header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
@@ -73,7 +77,14 @@ export interface ZipPart {
   offset?: number;
   /** Another name in the local header. */
   localName?: string;
+  /** Extra fields: id and data. */
+  extra?: readonly ZipField[];
+  localExtra?: readonly ZipField[];
+  /** DOS date; default that of 2020-09-13. */
+  date?: number;
 }
+
+export type ZipField = readonly [id: number, data: Buffer];
 
 export function zipOf(...parts: readonly ZipPart[]): Buffer {
   const locals: Buffer[] = [];
@@ -99,8 +110,10 @@ function localHeader(part: Known, packed: number): Buffer {
   const header = Buffer.alloc(30);
   header.writeUInt32LE(0x04034b50, 0);
   common(header, 4, part, packed);
+  const extra = fieldsOf(part.localExtra ?? part.extra);
   header.writeUInt16LE(name.length, 26);
-  return Buffer.concat([header, name]);
+  header.writeUInt16LE(extra.length, 28);
+  return Buffer.concat([header, name, extra]);
 }
 
 function centralHeader(part: Known, packed: number, offset: number): Buffer {
@@ -109,10 +122,22 @@ function centralHeader(part: Known, packed: number, offset: number): Buffer {
   header.writeUInt32LE(0x02014b50, 0);
   header.writeUInt16LE((part.madeBy ?? (part.unixMode === undefined ? 0 : 3)) << 8, 4);
   common(header, 6, part, packed);
+  const extra = fieldsOf(part.extra);
   header.writeUInt16LE(name.length, 28);
+  header.writeUInt16LE(extra.length, 30);
   header.writeUInt32LE(((part.unixMode ?? 0) << 16) >>> 0, 38);
   header.writeUInt32LE(offset, 42);
-  return Buffer.concat([header, name]);
+  return Buffer.concat([header, name, extra]);
+}
+
+function fieldsOf(fields: readonly ZipField[] = []): Buffer {
+  const parts = fields.map(([id, data]) => {
+    const head = Buffer.alloc(4);
+    head.writeUInt16LE(id, 0);
+    head.writeUInt16LE(data.length, 2);
+    return Buffer.concat([head, data]);
+  });
+  return Buffer.concat(parts);
 }
 
 /** The fields both headers have, in the same order. 2020-09-13 12:26. */
@@ -121,7 +146,7 @@ function common(header: Buffer, at: number, part: Known, packed: number): void {
   header.writeUInt16LE(part.flags ?? 0, at + 2);
   header.writeUInt16LE(part.method, at + 4);
   header.writeUInt16LE((12 << 11) | (26 << 5), at + 6);
-  header.writeUInt16LE((40 << 9) | (9 << 5) | 13, at + 8);
+  header.writeUInt16LE(part.date ?? (40 << 9) | (9 << 5) | 13, at + 8);
   header.writeUInt32LE(part.crc, at + 10);
   header.writeUInt32LE(packed, at + 14);
   header.writeUInt32LE(part.size, at + 18);

@@ -31,12 +31,40 @@ describe('checkName', () => {
     ['a/../../x', /'\.\.'/],
     ['a/..', /'\.\.'/],
     ['a\0b', /NUL/],
-    ['etc/.wh.passwd', /whiteout/],
-    ['etc/.wh..wh..opq', /whiteout/],
+    ['.wh.etc/passwd', /folder of its name starts with \.wh\./],
+    ['.wh..wh..opq/x', /folder of its name/],
+    ['etc/.wh.', /names nothing/],
+    ['etc/.wh..', /names nothing/],
+    ['etc/.wh...', /names nothing/],
+    ['.wh..wh.plnk', /aufs/],
+    ['.wh..wh.aufs', /aufs/],
+    ['etc/.wh..wh.', /aufs/],
+    ['etc/.wh..wh..opq2', /aufs/],
+    [`${'\udcff'.repeat(256)}`, /255 bytes/],
     [`${'é'.repeat(128)}`, /255 bytes/],
     ['a/'.repeat(101), /101 folders/],
   ])('refuses %j', (name, why) => {
     expect(reason(name)).toMatch(why);
+  });
+
+  it.each<[string, string[], string]>([
+    ['etc/.wh.passwd', ['etc', 'passwd'], 'name'],
+    ['./.wh.etc/', ['etc'], 'name'],
+    ['a//.wh.b c', ['a', 'b c'], 'name'],
+    ['a/.wh.\udce9', ['a', '\udce9'], 'name'],
+    ['a/.wh....', ['a', '...'], 'name'],
+    ['a/.wh..x', ['a', '.x'], 'name'],
+    ['etc/app/.wh..wh..opq', ['etc', 'app'], 'opaque'],
+    ['.wh..wh..opq', [], 'opaque'],
+  ])('%j deletes', (name, components, whiteout) => {
+    expect(checkName(name, 100)).toEqual({ components, whiteout });
+  });
+
+  it('takes 255 bytes of any kind, and a path of 100,000 levels is refused at once', () => {
+    expect(checkName('\udcff'.repeat(255), 100)).toHaveProperty('components');
+    const started = performance.now();
+    expect(reason('a/'.repeat(100_000))).toMatch(/100000 folders/);
+    expect(performance.now() - started).toBeLessThan(500);
   });
 
   it('gives back the components of any good name, however it is written', () => {
@@ -76,6 +104,7 @@ describe('checkLinkTarget', () => {
     expect(checkLinkTarget('')).toMatch(/empty/);
     expect(checkLinkTarget('a\0b')).toMatch(/NUL/);
     expect(checkLinkTarget('x'.repeat(4096))).toMatch(/4095/);
+    expect(checkLinkTarget('\udcff'.repeat(4095))).toBeUndefined();
   });
 });
 

@@ -10,6 +10,7 @@ import type { EntryError } from '../../src/errors.ts';
 import { createLog } from '../../src/log.ts';
 import { applyOverlays, type OverlayOptions } from '../../src/overlay/overlay.ts';
 import type { OverlayReport } from '../../src/overlay/report.ts';
+import { type RevertOptions, type RevertReport, revertOverlays } from '../../src/overlay/revert.ts';
 
 export interface Stand {
   readonly root: string;
@@ -28,6 +29,8 @@ export interface Stand {
     code: EntryError['code'],
     options?: Partial<OverlayOptions>,
   ): Promise<EntryError>;
+  /** Takes it back. */
+  revert(options?: Partial<RevertOptions>): RevertReport;
   read(path: string): string;
 }
 
@@ -35,6 +38,8 @@ export interface Source {
   location: string;
   sha256?: string;
   strip?: number;
+  setuid?: 'keep';
+  owner?: 'archive';
 }
 
 export const isRoot = process.geteuid?.() === 0;
@@ -91,6 +96,7 @@ export function makeStand(): Stand {
       expect(Object.keys(snapshotTree(workDir))).toEqual(Object.keys(ours));
       return error;
     },
+    revert: (options = {}) => revertOverlays({ root, workDir, log, ...options }),
     read: (path) => fs.readFileSync(join(root, path), 'utf8'),
   };
 }

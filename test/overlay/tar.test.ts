@@ -12,8 +12,10 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { create } from 'tar';
 import { describe, expect, it } from 'vitest';
+import { encodeName } from '../../src/overlay/octets.ts';
 import { paxHeader, paxRecord, TAR_END, type TarPart, tarOf, tarPart } from './archives.ts';
-import { makeStand, snapshotTree } from './stand.ts';
+import { type Item, makePlace, read, refused, run } from './reading.ts';
+import { isRoot, makeStand, snapshotTree } from './stand.ts';
 
 const good = { name: 'etc/new.conf', content: 'new\n' };
 
@@ -130,6 +132,135 @@ describe('what it reads', () => {
   });
 });
 
+describe('what it reads, byte for byte', () => {
+  const latin = (text: string): Buffer => Buffer.from(text, 'latin1');
+  const readParts = async (...parts: TarPart[]): Promise<Item[]> => {
+    const path = join(makePlace(), 'p.tar');
+    writeFileSync(path, tarOf(...parts));
+    return read(path);
+  };
+
+  it('names and targets that are no UTF-8, from a header, a prefix, a long name and an extension', async () => {
+    const long = `${'d'.repeat(120)}/caf\xe9`;
+    const items = await readParts(
+      { name: latin('etc/caf\xe9'), content: 'x' },
+      { name: latin('\xe9'), change: (header) => latin('pr\xe4fix').copy(header, 345) },
+      { name: 'L', type: 'L', content: latin(`${long}\0`) },
+      { name: 'K', type: 'K', content: latin('t\xe9\0') },
+      { name: 'cut', type: '2', link: 'cut' },
+      paxHeader({ path: latin(long), linkpath: latin('\xff\xfe'), hdrcharset: 'BINARY' }),
+      { name: 'cut', type: '2', link: 'cut' },
+      paxHeader({ path: Buffer.from('€'.repeat(60)) }),
+      { name: Buffer.from('€'.repeat(60)).subarray(0, 100), content: 'y' },
+      { name: 'h', type: '1', link: latin('etc/caf\xe9') },
+      paxHeader({ path: Buffer.from([0x61, 0xf0, 0x9f, 0x98, 0x2f]) }), // node-tar: one U+FFFD, of the same length
+      { name: 'cut/', type: '5' },
+    );
+    const name = (text: string): string => encodeName(text).toString('latin1');
+    expect(items.map((item) => [name(item.name), name(item.linkTarget ?? '')])).toEqual([
+      ['etc/caf\xe9', ''],
+      ['pr\xe4fix/\xe9', ''],
+      [long, 't\xe9'],
+      [long, '\xff\xfe'],
+      [Buffer.from('€'.repeat(60)).toString('latin1'), ''],
+      ['h', 'etc/caf\xe9'],
+      ['a\xf0\x9f\x98/', ''],
+    ]);
+  });
+
+  it('times to the microsecond, before 1970 too', async () => {
+    const times = ['1.5', '1300000000.123456789', '-1.25', '-1.0000001', '0', '17', '-0.000001'];
+    const items = await readParts(...times.flatMap((mtime) => [paxHeader({ mtime }), good]));
+    expect(items.map(({ mtimeMs }) => mtimeMs)).toEqual([
+      1500, 1_300_000_000_123.456, -1250, -1000.001, 0, 17_000, -0.001,
+    ]);
+  });
+
+  it('numbers in base 256, in every field', async () => {
+    const base256 = (value: bigint, start: number, length: number) => (header: Buffer) => {
+      const bits = BigInt.asUintN(length * 8 - 1, value)
+        .toString(16)
+        .padStart(length * 2, '0');
+      Buffer.from(bits, 'hex').copy(header, start);
+      header[start] = (header[start] ?? 0) | 0x80 | (value < 0n ? 0xff : 0);
+    };
+    const items = await readParts(
+      { ...good, change: base256(-86_400n, 136, 12) },
+      { ...good, change: base256(8_589_934_592n, 136, 12) },
+      { ...good, change: base256(4_000_000_000n, 108, 8) },
+      { ...good, change: base256(3_000_000_000n, 116, 8) },
+      { ...good, change: base256(4n, 124, 12) },
+      { ...good, change: base256(0o751n, 100, 8) },
+    );
+    expect(items[0]?.mtimeMs).toBe(-86_400_000);
+    expect(items[1]?.mtimeMs).toBe(8_589_934_592_000);
+    expect([items[2]?.uid, items[3]?.gid]).toEqual([4_000_000_000, 3_000_000_000]);
+    expect([items[4]?.size, items[5]?.mode]).toEqual([4, 0o751]);
+  });
+
+  it('owners, from a header and from an extension', async () => {
+    const items = await readParts(
+      { ...good, uid: 1000, gid: 50 },
+      paxHeader({ uid: '4294967294', gid: '3000000' }),
+      good,
+      { ...good, change: (header) => header.fill(0, 100, 124).fill(0, 136, 148) },
+    );
+    expect(items.map(({ uid, gid }) => [uid, gid])).toEqual([
+      [1000, 50],
+      [4_294_967_294, 3_000_000],
+      [undefined, undefined],
+    ]);
+    expect(items[2]).toMatchObject({ mode: undefined, mtimeMs: undefined });
+  });
+
+  it('what it drops of an entry, each once', async () => {
+    const records = {
+      'SCHILY.xattr.security.capability': Buffer.from([1, 0, 0, 2, 0xff]),
+      'SCHILY.xattr.user.größe': 'x',
+      'LIBARCHIVE.xattr.security.capability': 'AQAA',
+      'SCHILY.acl.access': 'user::rwx,group::r-x',
+      'RHT.security.selinux': 'system_u',
+      'SCHILY.dev': '1',
+    };
+    const items = await readParts(paxHeader(records), good, good);
+    expect(items.map(({ dropped }) => dropped)).toEqual([
+      ['security.capability', 'user.größe', 'system.posix_acl_access', 'security.selinux'],
+      undefined,
+    ]);
+  });
+
+  it.runIf(isRoot && spawnSync('which', ['setcap']).status === 0)(
+    'a capability, as GNU tar writes it',
+    async () => {
+      const place = makePlace();
+      writeFileSync(join(place, 'ping'), 'x');
+      if (spawnSync('setcap', ['cap_net_raw+ep', join(place, 'ping')]).status !== 0) return;
+      run('tar', ['--xattrs', '--xattrs-include=*', '--format=pax', '-cf', 'p.tar', 'ping'], place);
+      const outcome = await read(join(place, 'p.tar')).catch((error: unknown) => error as Error);
+      if (outcome instanceof Error) expect(outcome.message).toMatch(/newline in SCHILY\.xattr\.security/);
+      else expect(outcome[0]?.dropped).toEqual(['security.capability']);
+    },
+  );
+
+  it('the way out of a newline that cannot be read in one way', async () => {
+    const path = join(makePlace(), 'p.tar');
+    writeFileSync(path, tarOf(paxHeader({ path: `${'x'.repeat(120)}\n16 path=../evil` }), good));
+    const error = await refused(path);
+    expect(error.message).toMatch(/newline in path/);
+    expect(error.hint).toMatch(/--format=gnu/);
+  });
+
+  it('a path of 100,000 levels in no time', async () => {
+    const started = performance.now();
+    const [item] = await readParts(paxHeader({ path: `${'a/'.repeat(100_000)}b` }), good);
+    expect(item?.name).toHaveLength(200_001);
+    const wild = Buffer.alloc(500_000, 0xff);
+    const [other] = await readParts(paxHeader({ path: wild }), good);
+    expect(encodeName(other?.name ?? '').equals(wild)).toBe(true);
+    expect(performance.now() - started).toBeLessThan(3000);
+  });
+});
+
 const damaged = (spoil: (header: Buffer) => void) => tarOf(good, { name: 'etc/x', content: 'x', spoil });
 
 describe('what it refuses, the root as it was', () => {
@@ -167,19 +298,41 @@ describe('what it refuses, the root as it was', () => {
       tarOf({ name: 'p', type: 'x', content: paxRecord('SCHILY.xattr.user.x', 'a\n16 path=../evil') }, good),
       /newline/,
     ],
-    ['a path that is not UTF-8', tarOf(paxHeader({ path: Buffer.from([0x65, 0xff]) }), good), /not UTF-8/],
     ['a NUL in a path', tarOf(paxHeader({ path: 'etc/a\0b' }), good), /NUL/],
     ['a global path', tarOf(paxHeader({ path: 'etc/x' }, 'g'), good), /global/],
     ['a global linkpath', tarOf(paxHeader({ linkpath: '/etc/x' }, 'g'), good), /global/],
+    ['an empty path', tarOf(paxHeader({ path: '' }), good), /an empty path/],
+    ['a global owner', tarOf(paxHeader({ uid: '0' }, 'g'), good), /global.*uid/],
+    ['a time that is none', tarOf(paxHeader({ mtime: '1e9' }), good), /mtime=1e9/],
+    ['an owner that is none', tarOf(paxHeader({ uid: '-2' }), good), /uid=-2/],
     [
-      'a name that is not UTF-8',
-      tarOf({ name: Buffer.from('etc/\xe9', 'latin1'), content: 'x' }),
-      /not UTF-8/,
+      'an owner that Linux has not',
+      tarOf(paxHeader({ uid: '4294967295' }), good),
+      /owner that Linux has not/,
+    ],
+    ['a size that is none', tarOf(paxHeader({ size: '5x' }), good), /size=5x/],
+    [
+      'a mode that is none',
+      tarOf({ ...good, change: (header) => header.write('000z644\0', 100) }),
+      /mode that cannot be read|two ways/,
     ],
     [
-      'a long name that is not UTF-8',
-      tarOf({ name: 'L', type: 'L', content: Buffer.from('etc/\xe9\0', 'latin1') }, good),
-      /not UTF-8/,
+      'a negative size',
+      tarOf({ ...good, change: (header) => header.fill(0xff, 124, 136) }),
+      /size that cannot be read/,
+    ],
+    [
+      'a negative owner',
+      tarOf({ ...good, change: (header) => header.fill(0xff, 108, 116) }),
+      /owner that Linux has not, -1/,
+    ],
+    ['a link without a target', tarOf({ name: 'etc/l', type: '2' }), /symlink without a target/],
+    ['a file with a target', tarOf({ ...good, link: 'etc/x' }), /file with a target/],
+    ['a header extension without its entry', tarOf(good, paxHeader({ path: 'etc/x' })), /without its entry/],
+    [
+      'a directory with content',
+      tarOf({ name: 'etc/d/', type: '5', content: 'x' }),
+      /directory with content/,
     ],
     [
       'a name that reads in two ways',
@@ -217,7 +370,8 @@ describe('what it refuses, the root as it was', () => {
     ['a character device', [good, { name: 'dev/null0', type: '3' }], /character device/],
     ['a block device', [good, { name: 'dev/sda0', type: '4' }], /block device/],
     ['a FIFO', [good, { name: 'opt/pipe', type: '6' }], /FIFO/],
-    ['a whiteout', [good, { name: 'etc/.wh.app.conf' }], /whiteout/],
+    ['a file of aufs', [good, { name: 'etc/.wh..wh.plnk' }], /aufs/],
+    ['a folder like a whiteout', [good, { name: '.wh.etc/x', content: 'x' }], /\.wh\./],
     [
       'a hard link out of the archive',
       [good, { name: 'etc/shadow', type: '1', link: 'etc/app.conf' }],

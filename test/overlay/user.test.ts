@@ -55,7 +55,7 @@ describe.skipIf(!isRoot)('uid 1000', () => {
     );
     expect(error.code).toBe('DDBG_WRITE');
     expect(error.message).toMatch(
-      /\/usr\/bin\/tool: uid 1000 may not write to \/usr\/bin, which belongs to uid 0, mode 0755/,
+      /uid 1000 may not write 1 of its targets: \/usr\/bin\/tool \(\/usr\/bin belongs to uid 0, mode 0755\)$/,
     );
     expect(error.hint).toContain('--user 0');
     expect(snapshotTree(stand.root)).toEqual(before);

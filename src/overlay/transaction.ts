@@ -1,0 +1,393 @@
+/**
+ * One change of a root, all or nothing, whatever ends us in the middle. All of it lies in one folder at the top of the
+ * root, or in our own directory where that cannot be written:
+ *
+ *     .ddbg-overlay/owner     who is at work: it is the lock
+ *                   journal   what is about to be done, one JSON value a line, each written before it is done
+ *                   new/      what is to be put in place
+ *                   old/      the originals of what was
+ *
+ * At the end the folder is gone. Found again by the next run, its owner dead: all that the journal says is taken back,
+ * or, where it says done, brought to its end. The kernel keeps what was written before a KILL; nothing is forced to
+ * the disk, so a machine that loses its power loses this promise too.
+ */
+import { randomBytes } from 'node:crypto';
+import { appendFileSync, linkSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { readStat } from '../container/stat.ts';
+import { EntryError, errnoOf, reasonOf } from '../errors.ts';
+import type { Log } from '../log.ts';
+import * as disk from './disk.ts';
+import { exists, type Step, undo } from './steps.ts';
+import type { Times } from './times.ts';
+import { countText } from './units.ts';
+
+const FOLDER = '.ddbg-overlay';
+
+/** A name that no archive may bring. */
+export function isOurName(component: string): boolean {
+  return component.startsWith(FOLDER);
+}
+
+export interface Transaction {
+  /** Ours alone, mode 0700. */
+  readonly directory: string;
+  /** Announces what is done next. */
+  note(line: Line): void;
+  /** From here on nothing is taken back. Returns what could not be brought to its end. */
+  finish(done: Done): readonly string[];
+  /** The root as it was. Returns what could not be put back. */
+  rollBack(): readonly string[];
+}
+
+/** A line of the journal. */
+export type Line =
+  /** Directories whose times must survive, before something in them changes. */
+  | { readonly times: readonly (readonly [directory: string, times: Times])[] }
+  /** What lies outside the folder for a while, beside its target. */
+  | { readonly temporary: readonly string[] }
+  | { readonly steps: readonly Step[] }
+  | { readonly done: Done };
+
+/** What is left to do when all steps are done. */
+export interface Done {
+  /** Where the originals go; undefined: they are not kept. */
+  readonly backup: string | undefined;
+  /** Files below `new/` that are written whole into another place: the record. */
+  readonly publish: readonly { readonly from: string; readonly to: string }[];
+  /** Trees that are not needed any more. */
+  readonly remove: readonly string[];
+}
+
+/**
+ * @param root where the folder is made if it can be
+ * @param workDir where else
+ * @throws EntryError `DDBG_WRITE` where another run is at work, or neither place can be written
+ */
+export function openTransaction(root: string, workDir: string, log: Log): Transaction {
+  const refusals: string[] = [];
+  for (const place of [root, workDir]) {
+    try {
+      return acquire(place === '/' ? `/${FOLDER}` : `${place}/${FOLDER}`, workDir, root, log);
+    } catch (error) {
+      if (error instanceof EntryError) throw error;
+      refusals.push(`${place}: ${reasonOf(error)}`);
+    }
+  }
+  throw new EntryError('DDBG_WRITE', `cannot prepare an overlay of ${root}: ${refusals.join('; ')}`, {
+    hint: 'Run the container with --user 0, or give our own files a place with --state-dir=DIR.',
+  });
+}
+
+/** Puts right what a killed run has left, and does nothing else. */
+export function recover(root: string, workDir: string, log: Log): void {
+  openTransaction(root, workDir, log).rollBack();
+}
+
+/** A folder in our hands, and what its journal says. */
+interface Held {
+  readonly directory: string;
+  readonly workDir: string;
+  readonly lines: readonly Line[];
+}
+
+function createTransaction(directory: string, workDir: string, lines: Line[]): Transaction {
+  const journal = join(directory, 'journal');
+  const held = { directory, workDir, lines };
+  return {
+    directory,
+    note(line) {
+      appendFileSync(journal, asText(line), { mode: 0o600 });
+      lines.push(line);
+    },
+    finish(done) {
+      this.note({ done });
+      return bringToEnd(held, done);
+    },
+    rollBack: () => takeBack(held),
+  };
+}
+
+function asText(line: Line): string {
+  return `${JSON.stringify(line)}\n`;
+}
+
+function takeBack(held: Held): readonly string[] {
+  const lost: string[] = [];
+  const steps = held.lines.flatMap((line) => ('steps' in line ? line.steps : []));
+  for (const step of steps.toReversed()) {
+    attempt(step.to, lost, () => undo(step));
+  }
+  // With something lost the journal stays: the originals in the folder are all there is of them.
+  release(held, lost.length > 0, lost);
+  return lost;
+}
+
+function bringToEnd(held: Held, done: Done): readonly string[] {
+  const { directory } = held;
+  const lost: string[] = [];
+  const { backup } = done;
+  if (backup !== undefined) attempt(backup, lost, () => keepOriginals(join(directory, 'old'), backup));
+  for (const { from, to } of done.publish)
+    attempt(to, lost, () => {
+      if (exists(from)) disk.moveSync(from, to);
+    });
+  for (const path of done.remove) attempt(path, lost, () => disk.removeTree(path));
+  release(held, false, lost);
+  return lost;
+}
+
+/** Of the same file system: one rename. */
+function keepOriginals(old: string, backup: string): void {
+  if (!exists(old)) return;
+  disk.makeFolders(dirname(backup));
+  try {
+    disk.renameSync(old, backup);
+  } catch (error) {
+    if (errnoOf(error) !== 'EXDEV') throw error;
+    disk.removeTree(backup); // of a run that was killed here
+    copyTree(old, backup);
+  }
+}
+
+/** The folders are ours; only what lies in them is an original. */
+function copyTree(from: string, to: string): void {
+  disk.makeFolders(to);
+  for (const name of disk.readdirSync(from)) {
+    if (disk.lstatSync(`${from}/${name}`).isDirectory()) copyTree(`${from}/${name}`, `${to}/${name}`);
+    else disk.copySync(`${from}/${name}`, `${to}/${name}`);
+  }
+}
+
+/**
+ * The times come back while the journal still knows them. Then the folder leaves the root, in one moment, for a half
+ * removed one must never be read again; its journal outlives it until the root has its time back, too.
+ */
+function release({ directory, workDir, lines }: Held, keep: boolean, lost: string[]): void {
+  for (const path of lines.flatMap((line) => ('temporary' in line ? line.temporary : []))) {
+    attempt(path, lost, () => {
+      disk.removeTree(path);
+      disk.removeTree(`${dirname(path)}/${disk.PART}`);
+    });
+  }
+  // In reverse: of two notes of one directory the first is right.
+  const times = lines.flatMap((line) => ('times' in line ? line.times : [])).toReversed();
+  const restore = ([path, noted]: (typeof times)[number]): void =>
+    attempt(`the times of ${path}`, lost, () => setTimesIfOurs(path, noted));
+  times.forEach(restore);
+  if (keep) return attempt(directory, lost, () => disk.unlinkSync(join(directory, 'owner')));
+  const name = `${FOLDER}-old-${randomBytes(6).toString('hex')}`;
+  let dying = '';
+  for (const parent of [workDir, dirname(directory)]) {
+    if (dying === '') attempt(directory, [], () => disk.renameSync(directory, join(parent, name)));
+    if (dying === '' && !exists(directory)) dying = join(parent, name);
+  }
+  times.slice(-1).forEach(restore);
+  if (dying === '') lost.push(`${directory}: it cannot be taken away`);
+  else attempt(dying, lost, () => disk.removeTree(dying));
+  if (dirname(dying) === dirname(directory)) times.slice(-1).forEach(restore);
+}
+
+/** Where we may write we may not always set times: that is the owner's. One that is gone needs none. */
+function setTimesIfOurs(path: string, times: Times): void {
+  try {
+    disk.setTimes(path, times);
+  } catch (error) {
+    if (!['ENOENT', 'ENOTDIR', 'EPERM', 'EROFS'].includes(errnoOf(error) ?? '')) throw error;
+  }
+}
+
+function attempt(shown: string, lost: string[], action: () => void): void {
+  try {
+    action();
+  } catch (error) {
+    lost.push(`${shown}: ${reasonOf(error)}`);
+  }
+}
+
+/**
+ * The folder is made ready elsewhere, with its owner and the times of the root in it, and comes to its place by a
+ * rename, which fails where one is: so it is never there without them. What a dead run has left is put right first.
+ */
+function acquire(directory: string, workDir: string, root: string, log: Log): Transaction {
+  for (const place of new Set([workDir, dirname(directory)])) sweep(place);
+  for (let tries = 0; tries < 5; tries += 1) {
+    const lines = prepareAndPlace(directory, workDir, root);
+    if (lines !== undefined) return createTransaction(directory, workDir, lines);
+    refuseOthers(directory);
+    if (!claim(directory, root)) continue;
+    putRight({ directory, workDir, lines: readJournal(join(directory, 'journal')) }, log);
+  }
+  throw busy(directory, 'it is taken again and again');
+}
+
+/** Undefined: there is one already. */
+function prepareAndPlace(directory: string, workDir: string, root: string): Line[] | undefined {
+  const lines: Line[] = [{ times: [[root, disk.timesOf(root)]] }];
+  // The place itself is for another file system than ours: there a KILL at the wrong moment leaves a new mtime.
+  for (const parent of new Set([workDir, dirname(directory)])) {
+    const prepared = join(parent, `${FOLDER}-new-${randomBytes(6).toString('hex')}`);
+    try {
+      disk.mkdirSync(prepared, 0o700);
+      disk.chmodSync(prepared, 0o700); // below a folder with setgid it has that bit too
+      writeFileSync(join(prepared, 'owner'), JSON.stringify(identify()), { mode: 0o600, flag: 'wx' });
+      writeFileSync(join(prepared, 'journal'), lines.map(asText).join(''), { mode: 0o600, flag: 'wx' });
+      disk.renameSync(prepared, directory);
+      return lines;
+    } catch (error) {
+      attempt(prepared, [], () => disk.removeTree(prepared));
+      const code = errnoOf(error) ?? '';
+      if (['ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes(code)) return undefined;
+      if (code !== 'EXDEV') throw error;
+    }
+  }
+  throw new Error('it cannot be renamed into its place');
+}
+
+/** What was on its way in or out when its run was killed. */
+function sweep(parent: string): void {
+  const left = disk.readdirSync(parent).filter((name) => /^\.ddbg-overlay-(new|old)-[0-9a-f]{12}$/.test(name));
+  if (left.length === 0) return;
+  let times = disk.timesOf(parent);
+  for (const name of left) {
+    const path = join(parent, name);
+    const owner = readOwner(join(path, 'owner'));
+    if (name.startsWith(`${FOLDER}-new-`) && (owner === undefined || isAlive(owner))) continue;
+    // The first note is of the root, which it has left: a KILL may have come between that and its times.
+    const [first] = name.startsWith(`${FOLDER}-old-`) ? readJournal(join(path, 'journal')) : [];
+    const [[root, noted] = ['', times] as const] = first !== undefined && 'times' in first ? first.times : [];
+    if (root !== '') attempt(root, [], () => disk.setTimes(root, noted));
+    if (root === parent) times = noted;
+    attempt(path, [], () => disk.removeTree(path));
+  }
+  disk.setTimes(parent, times);
+}
+
+/** A journal is an order to rename files: nobody else's is ever read. */
+function refuseOthers(directory: string): void {
+  const stat = disk.lookAt(directory);
+  if (stat === undefined) return;
+  const { uid, mode } = stat;
+  if (stat.isDirectory() && uid === process.geteuid?.() && (mode & 0o077) === 0) return;
+  throw busy(directory, `it belongs to uid ${uid}, mode ${(mode & 0o7777).toString(8)}, and not to us alone`);
+}
+
+/** False: try once more. The owner's file appears whole, by link(2): whoever makes it has the lock. */
+function claim(directory: string, root: string): boolean {
+  const file = join(directory, 'owner');
+  const own = `${file}.${randomBytes(6).toString('hex')}`;
+  try {
+    writeFileSync(own, JSON.stringify(identify()), { mode: 0o600, flag: 'wx' });
+    linkSync(own, file);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false; // the folder went away
+    if (errnoOf(error) !== 'EEXIST') throw error;
+  } finally {
+    disk.removeTree(own);
+  }
+  refuseIfAlive(file, directory, root);
+  evict(file, directory, root);
+  return false;
+}
+
+interface Owner {
+  readonly pid: number;
+  readonly startTicks: number | undefined;
+  readonly boot: string;
+  /** The pid namespace: a restarted container has a new one. */
+  readonly namespace: string;
+}
+
+function identify(): Owner {
+  return {
+    pid: process.pid,
+    startTicks: readStat('self')?.startTicks,
+    boot: textOr('', () => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()),
+    namespace: textOr('', () => readlinkSync('/proc/self/ns/pid')),
+  };
+}
+
+function textOr(otherwise: string, read: () => string): string {
+  try {
+    return read();
+  } catch {
+    return otherwise;
+  }
+}
+
+function refuseIfAlive(file: string, directory: string, root: string): void {
+  const owner = readOwner(file);
+  if (owner === undefined) return;
+  if (isAlive(owner)) throw busy(directory, `process ${owner.pid} is laying another overlay over it`);
+  const here = identify();
+  // The root of a container ends with its pids; any other directory may be in the hands of another container.
+  if (root !== '/' && owner.boot === here.boot && owner.namespace !== here.namespace)
+    throw busy(directory, `a process of another container (${owner.namespace}) is at work, or was killed there`);
+}
+
+function isAlive({ pid, startTicks, boot, namespace }: Owner): boolean {
+  const here = identify();
+  return (
+    boot === here.boot && namespace === here.namespace && readStat(pid)?.startTicks === startTicks
+  );
+}
+
+function readOwner(file: string): Owner | undefined {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as Owner;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Takes a dead owner's file away. Whoever came first may have put a living one there: that goes back. */
+function evict(file: string, directory: string, root: string): void {
+  const aside = `${file}.${randomBytes(6).toString('hex')}`;
+  try {
+    disk.renameSync(file, aside);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return;
+    throw error;
+  }
+  try {
+    refuseIfAlive(aside, directory, root);
+  } catch (error) {
+    disk.renameSync(aside, file);
+    throw error;
+  }
+  disk.unlinkSync(aside);
+}
+
+function busy(directory: string, why: string): EntryError {
+  return new EntryError('DDBG_WRITE', `cannot lay an overlay over ${dirname(directory)}: ${why}`, {
+    hint: `Wait for it to end. If you are sure that nobody is at work there, remove ${directory}.`,
+  });
+}
+
+/** A last line that is cut off announced something that was not begun. */
+function readJournal(path: string): Line[] {
+  const text = textOr('', () => readFileSync(path, 'utf8'));
+  return text
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as Line);
+}
+
+function putRight(held: Held, log: Log): void {
+  const { directory, lines } = held;
+  const done = lines.flatMap((line) => ('done' in line ? [line.done] : []))[0];
+  const steps = lines.flatMap((line) => ('steps' in line ? line.steps : [])).length;
+  const lost = done === undefined ? takeBack(held) : bringToEnd(held, done);
+  if (lost.length > 0) {
+    throw new EntryError(
+      'DDBG_WRITE',
+      `cannot put right what a killed overlay has left in ${dirname(directory)}: ${lost.join('; ')}`,
+      { hint: `The originals are below ${directory}/old; start a new container.` },
+    );
+  }
+  if (steps > 0) {
+    const what = done === undefined ? 'rolled back' : 'complete, only its record was missing';
+    log.say(`an overlay was cut off in the middle: ${what} (${countText(steps, 'step')})`, { steps });
+  }
+}
