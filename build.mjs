@@ -1,7 +1,7 @@
 /**
  * Bundles src/ into dist/: a person who installs the package gets no other package.
  *
- * esbuild bundles and splits, so that the path without fstree loads neither undici nor tar nor yauzl. rollup then turns
+ * esbuild bundles and splits, so that the path without fstree loads neither tar nor yauzl. rollup then turns
  * its ESM output, which is all that esbuild can split, into CommonJS: Node's ESM loader costs 7 of the 25 ms that a
  * start may take over `node -e 0` (measured on Node 20). The package's own face stays ESM: index.js.
  */

@@ -56,7 +56,8 @@ export const WORDS = ['verbose', 'stayalive', 'fstree'] as const;
 /** A word of ours. */
 type Word = (typeof WORDS)[number];
 
-const WAY_OUT = 'the words are verbose, stayalive[=90s|30m|2h|always] and fstree=URL[#sha256=HEX&strip=N&setuid=keep&owner=archive]';
+const WAY_OUT =
+  'the words are verbose, stayalive[=90s|30m|2h|always] and fstree=URL[#sha256=HEX&strip=N&setuid=keep&owner=archive]';
 
 /** A line each for more near misses than this would be noise; DEBUG may be 100 kB of somebody else's words. */
 const MOST_HINTS = 3;

@@ -98,6 +98,12 @@ describe('arguments', () => {
     [['--state-dir=x', 'a'], '--state-dir=x must be an absolute path'],
     [['--fetch-timeout=5', 'a'], '--fetch-timeout=5 must be a duration'],
     [['--stall-timeout=0s', 'a'], '--stall-timeout=0s must be a duration'],
+    [['--limit=files=5', 'a'], "--limit: 'files=5' is no limit"],
+    [['--limit=entries=5k', 'a'], "--limit: 'entries=5k' is no limit"],
+    [['--limit=entries=0', 'a'], "--limit: 'entries=0' is no limit"],
+    [['--limit=archive-bytes=5GB', 'a'], "--limit: 'archive-bytes=5GB' is no limit"],
+    [['--limit=entries', 'a'], "--limit: 'entries' is no limit"],
+    [['--limit=toString=1', 'a'], "--limit: 'toString=1' is no limit"],
   ])('%j is refused', (argv, message) => {
     const error = failure(argv);
     expect(error.code).toBe('DDBG_BAD_USAGE');
@@ -106,7 +112,42 @@ describe('arguments', () => {
   });
 });
 
+describe('limits', () => {
+  test('by name, with units; the flag of the image has the last word', () => {
+    const argv = ['--limit=entries=7,archive-bytes=2G,depth=none', 'x'];
+    const environment = { DDBG_FSTREE_LIMIT: 'entries=9,file-bytes=3k,unpacked-bytes=1T' };
+    expect(plan(argv, environment).limits).toEqual({
+      entries: 7,
+      archiveBytes: 2 * 1024 ** 3,
+      depth: Number.POSITIVE_INFINITY,
+      fileBytes: 3 * 1024,
+      unpackedBytes: 1024 ** 4,
+      stallMs: undefined,
+      totalMs: undefined,
+    });
+  });
+
+  test('of the environment name their variable when they are wrong', () => {
+    expect(() => plan(['x'], { DDBG_FSTREE_LIMIT: 'entries=many' })).toThrow(
+      "DDBG_FSTREE_LIMIT: 'entries=many' is no limit",
+    );
+  });
+});
+
 describe('the plan', () => {
+  test('on: credentials and limits of the download are nothing to the command; off: nothing changes', () => {
+    const environment = {
+      DDBG_FSTREE_TOKEN: 't',
+      DDBG_FSTREE_HEADER: 'A: b',
+      DDBG_FSTREE_LIMIT: 'depth=9',
+      A: '1',
+    };
+    const on = plan(['x'], { ...environment, DDBG: 'verbose' });
+    expect(on.command.environment).toEqual({ A: '1' });
+    expect(on.given.DDBG_FSTREE_TOKEN).toBe('t');
+    expect(plan(['x'], environment).command.environment).toEqual(environment);
+  });
+
   test('off: the environment stays as it is, in its order', () => {
     const environment = {
       Z: '1',
@@ -133,8 +174,8 @@ describe('the plan', () => {
       setting: 'DEBUG',
       root: '/r',
       stateDir: undefined,
-      stallMs: 5_000,
-      totalMs: 120_000,
+      limits: { stallMs: 5_000, totalMs: 120_000 },
+      given: environment,
       jsonLog: true,
       hints: [],
     });

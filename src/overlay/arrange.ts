@@ -59,9 +59,11 @@ export function arrange(
   const leftOut = named.filter(
     ({ entry, components }) => components.length <= strip && entry.kind !== 'directory',
   );
-  if (kept.length === 0) throw nothingLeft(named.length, strip, subject);
-  const emptied = named.find(({ whiteout, components }) => whiteout === 'opaque' && components.length <= strip);
+  const emptied = named.find(
+    ({ whiteout, components }) => whiteout === 'opaque' && components.length <= strip,
+  );
   if (emptied !== undefined) throw unsafe(emptied.entry, 'it would empty the root itself', subject);
+  if (kept.length === 0) throw nothingLeft(named.length, strip, subject);
   const written = kept.filter(({ whiteout }) => whiteout === undefined);
   return {
     arranged: settle(written, strip, limits, subject),
@@ -141,7 +143,8 @@ function fileOf(
   subject: Subject,
 ): Arranged {
   const checked = checkName(entry.linkTarget ?? '', limits.depth);
-  const key = 'refused' in checked ? undefined : checked.components.slice(strip).join('/');
+  const isName = 'components' in checked && checked.whiteout === undefined;
+  const key = isName ? checked.components.slice(strip).join('/') : undefined;
   const target = key === undefined ? undefined : byName.get(key);
   const file = target?.sameAs ?? target;
   if (file === undefined || file.entry.kind !== 'file') {

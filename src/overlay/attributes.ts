@@ -42,9 +42,11 @@ export function ownerOf(
   { owner }: Taking,
   replaced?: Stats,
 ): Owner | undefined {
+  if (owner === undefined && replaced === undefined) return undefined;
   if (process.geteuid?.() !== 0) return undefined; // nobody else can give files away
   if (owner === 'archive') return { uid: uid ?? 0, gid: gid ?? 0 };
-  if (replaced === undefined || (replaced.uid === 0 && replaced.gid === process.getegid?.())) return undefined;
+  if (replaced === undefined || (replaced.uid === 0 && replaced.gid === process.getegid?.()))
+    return undefined;
   return { uid: replaced.uid, gid: replaced.gid };
 }
 

@@ -175,7 +175,8 @@ function isSame(
   context: CheckContext,
 ): boolean {
   if (stat === undefined) return false;
-  if (entry.kind === 'symlink') return stat.isSymbolicLink() && disk.readlinkSync(target) === entry.linkTarget;
+  if (entry.kind === 'symlink')
+    return stat.isSymbolicLink() && disk.readlinkSync(target) === entry.linkTarget;
   if (!stat.isFile()) return false;
   if (sameAs !== undefined) {
     const file = same.get(sameAs);
@@ -259,6 +260,12 @@ function deletionsAt(
   if (!stat.isDirectory()) {
     if (!stat.isFile() && !stat.isSymbolicLink())
       throw unsafe(entry, `${kindText(stat)} (${shown}) cannot be deleted`, context.subject);
+    if (targets.isFollowed(target))
+      throw unsafe(
+        entry,
+        `the symlink ${shown} cannot be deleted, other names lead through it`,
+        context.subject,
+      );
     return [{ target, shown, isFolder: false }];
   }
   const inside = deletionsIn(target, entry, kept, targets, context);
@@ -279,7 +286,11 @@ function refuseUnwritable(checked: Omit<Checked, 'volumes'>, targets: Targets, c
   const answers = new Map<string, unknown>();
   const lacks = new Map<string, Lack>();
   const ask = (place: string, wanted: string, question: (place: string) => void): void => {
-    if (!answers.has(place)) answers.set(place, errorOf(() => question(place)));
+    if (!answers.has(place))
+      answers.set(
+        place,
+        errorOf(() => question(place)),
+      );
     const error = answers.get(place);
     if (error === undefined) return;
     const lack = lacks.get(place) ?? { error, wanted: [] };

@@ -8,7 +8,16 @@ import { errnoOf } from '../errors.ts';
 import { decodeName, encodeName, nativePath } from './octets.ts';
 import { secondsOf, type Times } from './times.ts';
 
-export { closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync, futimesSync, readSync } from 'node:fs';
+export {
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  ftruncateSync,
+  futimesSync,
+  readSync,
+} from 'node:fs';
 
 /** Undefined where nothing is; a symlink is looked at itself. */
 export function lookAt(path: string): fs.Stats | undefined {

@@ -17,8 +17,8 @@ import * as disk from './disk.ts';
 import { type GivenLimits, withDefaults } from './limits.ts';
 import { readMounts } from './mounts.ts';
 import {
-  type Obtained,
   type ObtainContext,
+  type Obtained,
   obtain,
   type ReadSource,
   readSource,

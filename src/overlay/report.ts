@@ -170,6 +170,15 @@ export function logReport(report: SourceReport, log: Log): void {
     ...(removed > 0 ? [`${removed} removed`] : []),
   ];
   log.say(`overlaid ${report.shownLocation}: ${counts.join(', ')}; ${others.join(', ')}`, {
-    ...{ location: report.shownLocation, files, directories, symlinks, bytesWritten, replaced, same, removed },
+    ...{
+      location: report.shownLocation,
+      files,
+      directories,
+      symlinks,
+      bytesWritten,
+      replaced,
+      same,
+      removed,
+    },
   });
 }

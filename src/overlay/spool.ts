@@ -298,6 +298,13 @@ function attempt<T>(subject: Subject, { name }: ArchiveEntry, action: () => T): 
   } catch (error) {
     if (error instanceof EntryError) throw error;
     const hint = errnoOf(error) === 'ENOSPC' ? ROOM : undefined;
-    throw refusal('DDBG_WRITE', 'write', subject, `${name}: ${reasonOf(error)}; nothing is changed`, hint, error);
+    throw refusal(
+      'DDBG_WRITE',
+      'write',
+      subject,
+      `${name}: ${reasonOf(error)}; nothing is changed`,
+      hint,
+      error,
+    );
   }
 }

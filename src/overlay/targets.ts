@@ -18,6 +18,8 @@ export interface Targets {
   existing(components: readonly string[]): string | undefined;
   /** Whether something of the archive goes into this directory, or below it. */
   isUsed(directory: string): boolean;
+  /** Whether a name of the archive leads through this symlink. */
+  isFollowed(link: string): boolean;
   /** What is at this place now; undefined: nothing, as far as the disk goes. */
   onDisk(path: string): Stats | undefined;
   /** Whether a symlink on the disk leads to a directory. */
@@ -38,6 +40,7 @@ export function createTargets(root: string, subject: Subject): Targets {
   const newDirectories = new Set<string>();
   const occupied = new Set<string>();
   const used = new Set<string>(['/']);
+  const followedLinks = new Set<string>();
 
   const shown = (path: string): string => (root === '/' ? path : path.slice(root.length) || '/');
 
@@ -107,6 +110,7 @@ export function createTargets(root: string, subject: Subject): Targets {
           if (!create) return undefined;
           throw refuse(`it lies below the symlink ${shown(next)}, which leads round in a circle`);
         }
+        if (create) followedLinks.add(next);
         const target = readlinkSync(next);
         const parts = target.split('/');
         if (target.startsWith('/')) at = root;
@@ -125,6 +129,7 @@ export function createTargets(root: string, subject: Subject): Targets {
     directory,
     existing: (components) => walk(components, () => new Error(components.join('/')), false),
     isUsed: (path) => used.has(path),
+    isFollowed: (link) => followedLinks.has(link),
     onDisk,
     leadsToDirectory: (path) => walk(shown(path).split('/'), () => new Error(path), false) !== undefined,
     newDirectories,

@@ -175,17 +175,21 @@ function release({ directory, workDir, lines }: Held, keep: boolean, lost: strin
   const restore = ([path, noted]: (typeof times)[number]): void =>
     attempt(`the times of ${path}`, lost, () => setTimesIfOurs(path, noted));
   times.forEach(restore);
-  if (keep) return attempt(directory, lost, () => disk.unlinkSync(join(directory, 'owner')));
-  const name = `${FOLDER}-old-${randomBytes(6).toString('hex')}`;
-  let dying = '';
-  for (const parent of [workDir, dirname(directory)]) {
-    if (dying === '') attempt(directory, [], () => disk.renameSync(directory, join(parent, name)));
-    if (dying === '' && !exists(directory)) dying = join(parent, name);
-  }
-  times.slice(-1).forEach(restore);
-  if (dying === '') lost.push(`${directory}: it cannot be taken away`);
+  if (keep) attempt(directory, lost, () => disk.unlinkSync(join(directory, 'owner')));
+  else takeAway(directory, workDir, () => times.slice(-1).forEach(restore), lost);
+}
+
+function takeAway(directory: string, workDir: string, restoreRoot: () => void, lost: string[]): void {
+  const dying = [workDir, dirname(directory)]
+    .map((parent) => join(parent, `${FOLDER}-old-${randomBytes(6).toString('hex')}`))
+    .find((path) => {
+      attempt(directory, [], () => disk.renameSync(directory, path)); // EXDEV: our own directory is elsewhere
+      return !exists(directory);
+    });
+  restoreRoot();
+  if (dying === undefined) lost.push(`${directory}: it cannot be taken away`);
   else attempt(dying, lost, () => disk.removeTree(dying));
-  if (dirname(dying) === dirname(directory)) times.slice(-1).forEach(restore);
+  restoreRoot(); // it may have lain there
 }
 
 /** Where we may write we may not always set times: that is the owner's. One that is gone needs none. */
@@ -246,7 +250,9 @@ function prepareAndPlace(directory: string, workDir: string, root: string): Line
 
 /** What was on its way in or out when its run was killed. */
 function sweep(parent: string): void {
-  const left = disk.readdirSync(parent).filter((name) => /^\.ddbg-overlay-(new|old)-[0-9a-f]{12}$/.test(name));
+  const left = disk
+    .readdirSync(parent)
+    .filter((name) => /^\.ddbg-overlay-(new|old)-[0-9a-f]{12}$/.test(name));
   if (left.length === 0) return;
   let times = disk.timesOf(parent);
   for (const name of left) {
@@ -323,14 +329,15 @@ function refuseIfAlive(file: string, directory: string, root: string): void {
   const here = identify();
   // The root of a container ends with its pids; any other directory may be in the hands of another container.
   if (root !== '/' && owner.boot === here.boot && owner.namespace !== here.namespace)
-    throw busy(directory, `a process of another container (${owner.namespace}) is at work, or was killed there`);
+    throw busy(
+      directory,
+      `a process of another container (${owner.namespace}) is at work, or was killed there`,
+    );
 }
 
 function isAlive({ pid, startTicks, boot, namespace }: Owner): boolean {
   const here = identify();
-  return (
-    boot === here.boot && namespace === here.namespace && readStat(pid)?.startTicks === startTicks
-  );
+  return boot === here.boot && namespace === here.namespace && readStat(pid)?.startTicks === startTicks;
 }
 
 function readOwner(file: string): Owner | undefined {

@@ -168,41 +168,55 @@ async function inPairs<T>(items: readonly T[], action: (item: T) => Promise<void
 
 describe.skipIf(!canTrace || !isRoot)('the root is the old tree or the new one', () => {
   // Not a write: it may be Node's own, which then hangs. The full disk below is the real thing.
-  it.each(Object.keys(CALLS).filter((calls) => calls !== 'write') as Calls[])('when the kernel refuses a %s', { timeout: 300_000 }, async (calls) => {
-    const moments = await momentsOf(calls);
-    const trees = new Set<string>();
-    const said: string[] = [];
-    await inPairs(moments, async ({ call, when }) => {
-      const error = ['EIO', 'ENOSPC', 'EACCES', 'EPERM'][when % 4];
-      const scene = setScene();
-      const { status, stderr } = await lay(scene, '-o', '/dev/null', '-e', `inject=${call}:error=${error}:when=${when}`);
-      const what = `${call} ${when}: ${error}, status ${status}, ${stderr}`;
-      // What cannot be put right is said: the times of a directory that the kernel does not let us set.
-      if (/but not all of its record|could not be put back/.test(stderr)) {
-        said.push(what);
-        return;
-      }
-      const tree = await treeAfter(scene, what);
-      trees.add(tree);
-      expect(status, what).toBe(tree === 'new' ? 0 : 125);
-    });
-    expect(trees).toContain('old');
-    expect(said.length, said.join('')).toBeLessThan(moments.length / 2);
-  });
+  it.each(Object.keys(CALLS).filter((calls) => calls !== 'write') as Calls[])(
+    'when the kernel refuses a %s',
+    { timeout: 300_000 },
+    async (calls) => {
+      const moments = await momentsOf(calls);
+      const trees = new Set<string>();
+      const said: string[] = [];
+      await inPairs(moments, async ({ call, when }) => {
+        const error = ['EIO', 'ENOSPC', 'EACCES', 'EPERM'][when % 4];
+        const scene = setScene();
+        const { status, stderr } = await lay(
+          scene,
+          '-o',
+          '/dev/null',
+          '-e',
+          `inject=${call}:error=${error}:when=${when}`,
+        );
+        const what = `${call} ${when}: ${error}, status ${status}, ${stderr}`;
+        // What cannot be put right is said: the times of a directory that the kernel does not let us set.
+        if (/but not all of its record|could not be put back/.test(stderr)) {
+          said.push(what);
+          return;
+        }
+        const tree = await treeAfter(scene, what);
+        trees.add(tree);
+        expect(status, what).toBe(tree === 'new' ? 0 : 125);
+      });
+      expect(trees).toContain('old');
+      expect(said.length, said.join('')).toBeLessThan(moments.length / 2);
+    },
+  );
 
-  it.each(Object.keys(CALLS) as Calls[])('when it is killed at a %s, and started again', { timeout: 300_000 }, async (calls) => {
-    const moments = await momentsOf(calls);
-    const trees = new Set<string>();
-    await inPairs(moments, async ({ call, when }) => {
-      const scene = setScene();
-      const killed = await lay(scene, '-o', '/dev/null', '-e', `inject=${call}:signal=KILL:when=${when}`);
-      const again = await startAgain(scene);
-      const what = `${call} ${when}: killed: ${killed.stderr} again: ${again.stderr}`;
-      expect(again.status, what).toBe(0);
-      trees.add(await treeAfter(scene, what));
-      expect((await lay(scene)).status, what).toBe(0);
-      expect(await treeAfter(scene, what)).toBe('new');
-    });
-    expect(trees).toContain('old');
-  });
+  it.each(Object.keys(CALLS) as Calls[])(
+    'when it is killed at a %s, and started again',
+    { timeout: 300_000 },
+    async (calls) => {
+      const moments = await momentsOf(calls);
+      const trees = new Set<string>();
+      await inPairs(moments, async ({ call, when }) => {
+        const scene = setScene();
+        const killed = await lay(scene, '-o', '/dev/null', '-e', `inject=${call}:signal=KILL:when=${when}`);
+        const again = await startAgain(scene);
+        const what = `${call} ${when}: killed: ${killed.stderr} again: ${again.stderr}`;
+        expect(again.status, what).toBe(0);
+        trees.add(await treeAfter(scene, what));
+        expect((await lay(scene)).status, what).toBe(0);
+        expect(await treeAfter(scene, what)).toBe('new');
+      });
+      expect(trees).toContain('old');
+    },
+  );
 });

@@ -11,6 +11,7 @@ import { createLog } from '../../src/log.ts';
 import { applyOverlays, type OverlayOptions } from '../../src/overlay/overlay.ts';
 import type { OverlayReport } from '../../src/overlay/report.ts';
 import { type RevertOptions, type RevertReport, revertOverlays } from '../../src/overlay/revert.ts';
+import { treeOf } from './trees.ts';
 
 export interface Stand {
   readonly root: string;
@@ -84,16 +85,16 @@ export function makeStand(): Stand {
       return join(base, name);
     },
     async refused(sources, code, options = {}) {
-      const before = snapshotTree(options.root ?? root);
-      const ours = snapshotTree(workDir);
+      const before = treeOf(options.root ?? root);
+      const ours = treeOf(options.workDir ?? workDir);
       const error = await apply(sources, options).then(
         () => expect.fail('it was applied'),
         (reason: unknown) => reason as EntryError,
       );
       expect(error, String(error)).toMatchObject({ name: 'EntryError', code });
       expect(error.message).toMatch(/^cannot \w+ .*fstree=|^cannot use the /);
-      expect(snapshotTree(options.root ?? root)).toEqual(before);
-      expect(Object.keys(snapshotTree(workDir))).toEqual(Object.keys(ours));
+      expect(treeOf(options.root ?? root)).toEqual(before);
+      expect(Object.keys(treeOf(options.workDir ?? workDir))).toEqual(Object.keys(ours));
       return error;
     },
     revert: (options = {}) => revertOverlays({ root, workDir, log, ...options }),

@@ -25,7 +25,7 @@ describe('what it reads', () => {
       const stand = makeStand();
       const tar = tarOf(
         { name: './', type: '5', mode: 0o700 },
-        { name: './opt/new/', type: '5', mode: 0o2750, mtime: 1_400_000_000 },
+        { name: './opt/new/', type: '5', mode: 0o1750, mtime: 1_400_000_000 },
         { name: './opt/new/file', content: 'hello', mode: 0o604, mtime: 1_300_000_000 },
         { name: './opt/new/hard', type: '1', link: './opt/new/file' },
         { name: './opt/new/soft', type: '2', link: '../../../../etc/passwd', mtime: 1_200_000_000 },
@@ -39,7 +39,7 @@ describe('what it reads', () => {
       expect(statSync(at('hard')).ino).toBe(statSync(at('file')).ino);
       expect(readlinkSync(at('soft'))).toBe('../../../../etc/passwd');
       expect(lstatSync(at('soft')).mtimeMs).toBe(1_200_000_000_000);
-      expect(statSync(at('')).mode & 0o7777).toBe(0o2750);
+      expect(statSync(at('')).mode & 0o7777).toBe(0o1750);
       expect(statSync(at('')).mtimeMs).toBe(1_400_000_000_000);
       expect(statSync(stand.root).mode & 0o7777).toBe(0o755); // `./` with 0700 is not for us
       expect(report.sources[0]).toMatchObject({ files: 3, directories: 1, symlinks: 1, bytesWritten: 5 });

@@ -202,8 +202,8 @@ test.each([[''], ['stayalive,']])(
   },
 );
 
-test('without fstree neither undici nor tar nor yauzl is loaded', () => {
-  const heavy = /undici|yauzl|ustar/;
+test('without fstree neither tar nor yauzl nor a decompressor is loaded', () => {
+  const heavy = /yauzl|ustar|fzstd|createGunzip/;
   /** What a file imports at its start, and those in turn. */
   const closure = (name: string, seen = new Set<string>()): Set<string> => {
     if (seen.has(name)) return seen;
