@@ -35,8 +35,10 @@ export function losesBits({ kind, mode = 0 }: ArchiveEntry, { setuid }: Taking):
   return setuid !== 'keep' && (mode & lost) !== 0;
 }
 
-/** A service that runs as its own user must still be able to read a file that was its own. What is new is ours. */
-/** Undefined: as it is made. */
+/**
+ * A service that runs as its own user must still be able to read a file that was its own. What is new is ours.
+ * Undefined: as it is made.
+ */
 export function ownerOf(
   { uid, gid }: Pick<ArchiveEntry, 'uid' | 'gid'>,
   { owner }: Taking,
@@ -50,11 +52,19 @@ export function ownerOf(
   return { uid: replaced.uid, gid: replaced.gid };
 }
 
+/** Undefined: nobody but root can give files away, and what he makes is his already. */
+export function ourselves(): Owner | undefined {
+  return process.geteuid?.() === 0 ? { uid: 0, gid: process.getegid?.() ?? 0 } : undefined;
+}
+
 /** Whether a file needs neither mode nor owner. */
 export function hasAttributes(entry: ArchiveEntry, taking: Taking, stat: Stats): boolean {
+  return hasOwner(entry, taking, stat) && fileMode(entry, taking, stat) === (stat.mode & 0o7777);
+}
+
+export function hasOwner(entry: ArchiveEntry, taking: Taking, stat: Stats): boolean {
   const owner = taking.owner === 'archive' ? ownerOf(entry, taking, stat) : undefined;
-  if (owner !== undefined && (owner.uid !== stat.uid || owner.gid !== stat.gid)) return false;
-  return fileMode(entry, taking, stat) === (stat.mode & 0o7777);
+  return owner === undefined || (owner.uid === stat.uid && owner.gid === stat.gid);
 }
 
 /** Owner before mode: chown takes setuid away. */

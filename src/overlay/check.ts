@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { errnoOf, reasonOf } from '../errors.ts';
 import type { ArchiveEntry } from './archive.ts';
 import { type Arranged, type Arrangement, type Removal, unsafe } from './arrange.ts';
-import { hasAttributes, type Taking } from './attributes.ts';
+import { hasAttributes, hasOwner, type Taking } from './attributes.ts';
 import * as disk from './disk.ts';
 import { isKernelType, type Mounts } from './mounts.ts';
 import { nameBytes } from './octets.ts';
@@ -121,9 +121,7 @@ function place(
   const parent = targets.directory(one.components.slice(0, -1), refuse);
   const target = below(parent, one.components.at(-1) as string);
   refusePlace(one, target, targets, context);
-  const other = placements.get(target);
-  if (other !== undefined)
-    throw refuse(`it ends at ${targets.shown(target)}, as ${JSON.stringify(other.arranged.entry.name)} does`);
+  refuseSecond(placements.get(target), refuse);
   if (targets.newDirectories.has(target)) throw refuse('the archive makes it a directory and something else');
   const stat = targets.onDisk(target);
   const placement = {
@@ -140,8 +138,19 @@ function place(
     if (!targets.leadsToDirectory(target)) targets.occupy(target);
     return;
   }
+  if (targets.isOccupied(target))
+    refuseSecond(
+      [...same.values()].find((other) => other.target === target),
+      refuse,
+    );
   targets.occupy(target);
   placements.set(target, placement);
+}
+
+/** Through a symlink two names can end at one place; which of the two counts would be a guess. */
+function refuseSecond(first: Placement | undefined, refuse: (why: string) => Error): void {
+  if (first === undefined) return;
+  throw refuse(`it ends at ${first.shown}, as ${JSON.stringify(first.arranged.entry.name)} does`);
 }
 
 function below(directory: string, name: string): string {
@@ -175,8 +184,10 @@ function isSame(
   context: CheckContext,
 ): boolean {
   if (stat === undefined) return false;
-  if (entry.kind === 'symlink')
-    return stat.isSymbolicLink() && disk.readlinkSync(target) === entry.linkTarget;
+  if (entry.kind === 'symlink') {
+    const isLink = stat.isSymbolicLink() && disk.readlinkSync(target) === entry.linkTarget;
+    return isLink && (hasOwner(entry, context.taking, stat) || targets.leadsToDirectory(target));
+  }
   if (!stat.isFile()) return false;
   if (sameAs !== undefined) {
     const file = same.get(sameAs);

@@ -28,7 +28,7 @@ import { addRun, formatRecord, RECORD, readRecord } from './record.ts';
 import { logReport, makeReport, type OverlayReport, type SourceReport } from './report.ts';
 import { digestOf } from './spool.ts';
 import { stage } from './stage.ts';
-import { refusal, type Subject, stopIfAsked, subjectOf } from './subject.ts';
+import { refusal, stopIfAsked, subjectOf } from './subject.ts';
 import { openTransaction, type Transaction } from './transaction.ts';
 
 export interface OverlayOptions {

@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { basename, dirname } from 'node:path';
 import { EntryError, errnoOf, reasonOf } from '../errors.ts';
 import type { Arranged } from './arrange.ts';
-import { directoryMode, fileMode, ownerOf, setAttributes, type Taking } from './attributes.ts';
+import { directoryMode, fileMode, ourselves, ownerOf, setAttributes, type Taking } from './attributes.ts';
 import type { Checked, Placement } from './check.ts';
 import * as disk from './disk.ts';
 import type { Mounts } from './mounts.ts';
@@ -151,6 +151,8 @@ function findHomes(
 function stageFile(placement: Placement, places: Places, { subject, spool, taking }: StageContext): number {
   const { arranged, shown, target, before, inPlace } = placement;
   const { entry } = arranged;
+  // Else it becomes a copy of a file that the root has elsewhere, or here with another mode: with all that is that one's.
+  const isOurs = spool.contentOf(entry).file !== undefined;
   const file = spool.fileOf(entry);
   return attempt(subject, shown, () => {
     const replaced = before === 'file' ? disk.lstatSync(target) : undefined;
@@ -158,6 +160,10 @@ function stageFile(placement: Placement, places: Places, { subject, spool, takin
     if (inPlace) return (replaced?.mode ?? 0) & 0o7777;
     const mode = fileMode(entry, taking, replaced);
     const owner = ownerOf(entry, taking, replaced);
+    if (!isOurs) {
+      setAttributes(places.of(target), mode, owner ?? ourselves(), entry.mtimeMs ?? Date.now());
+      return mode;
+    }
     // The spool has given it the archive's mode and mtime already.
     if (owner !== undefined) setAttributes(places.of(target), mode, owner, undefined);
     else if (entry.mode === undefined) disk.chmodSync(places.of(target), mode);

@@ -28,6 +28,7 @@ export interface Targets {
   readonly newDirectories: ReadonlySet<string>;
   /** From now on something other than a directory will be there. */
   occupy(path: string): void;
+  isOccupied(path: string): boolean;
   /** As seen from inside the root: `/etc/hosts`. */
   shown(path: string): string;
 }
@@ -134,6 +135,7 @@ export function createTargets(root: string, subject: Subject): Targets {
     leadsToDirectory: (path) => walk(shown(path).split('/'), () => new Error(path), false) !== undefined,
     newDirectories,
     occupy: (path) => void occupied.add(path),
+    isOccupied: (path) => occupied.has(path),
     shown,
   };
 }

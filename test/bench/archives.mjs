@@ -10,6 +10,11 @@ import { crc32, createGzip, deflateRawSync } from 'node:zlib';
 import { Header } from 'tar';
 
 export const FILES = 10_000;
+/** For the question whether time is linear in files: of 1 kB each. */
+export const SCALES = [1_000, 10_000, 100_000];
+const SCALE_BYTES = 1_000;
+const LARGE_FILES = 200;
+const LARGE_FILE_BYTES = 10_000_000;
 const FILES_A_FOLDER = 100;
 /** Sizes are spread evenly over the powers between these: many small files, few large ones, 15 kB on average. */
 const SMALLEST_BYTES = 256;
@@ -32,6 +37,31 @@ export async function writeTreeTarGz(path) {
   }
   await pipeline(Readable.from(blocks()), createGzip(), createWriteStream(path));
   return { bytes, compressedBytes: statSync(path).size };
+}
+
+export async function writeScaleTarGz(path, files) {
+  function* blocks() {
+    const random = createRandom('scale');
+    for (let index = 0; index < files; index += 1) {
+      yield tarEntry(
+        `usr/share/bench/${Math.floor(index / FILES_A_FOLDER)}/${index}`,
+        random.text(SCALE_BYTES),
+      );
+    }
+    yield Buffer.alloc(2 * BLOCK);
+  }
+  await pipeline(Readable.from(blocks()), createGzip({ level: 1 }), createWriteStream(path));
+}
+
+/** 2 GB, not compressed: what passes through us is what counts. @returns its files and bytes */
+export async function writeLargeTar(path) {
+  function* blocks() {
+    const content = createRandom('large').bytes(LARGE_FILE_BYTES);
+    for (let index = 0; index < LARGE_FILES; index += 1) yield tarEntry(`usr/share/bench/${index}`, content);
+    yield Buffer.alloc(2 * BLOCK);
+  }
+  await pipeline(Readable.from(blocks()), createWriteStream(path));
+  return { files: LARGE_FILES, bytes: LARGE_FILES * LARGE_FILE_BYTES };
 }
 
 function sizeOf(random) {

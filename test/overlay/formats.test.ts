@@ -163,7 +163,7 @@ describe('what compressors write', () => {
       expect(error.message).toMatch(/follows the end|damaged|truncated/);
     }
     const far = await refused(
-      saved(name, Buffer.concat([packed, Buffer.alloc(1_000_000), Buffer.from('junkjunk')])),
+      saved(name, Buffer.concat([packed, Buffer.alloc(1_000_000), Buffer.from('junk'.repeat(5))])),
     );
     expect(far.message).toMatch(/follows the end/);
   });
@@ -277,6 +277,24 @@ describe('what compressors write', () => {
     const error = await refused(saved('p.tar.zst', from(['--long=28'])));
     expect(error.message).toMatch(/window is 268\.4 MB; the largest that can be read is 128 MiB/);
   });
+
+  it.runIf(hasTool('bzip2'))(
+    'bzip2 only with both of its checksums, each held against what it is of',
+    async () => {
+      const packed = run('bzip2', ['-c'], undefined, tarOf({ name: 'etc/one', content: 'one\n' }));
+      const end = 0x177245385090n;
+      const all = BigInt(`0x${packed.toString('hex')}`);
+      const padding = [0n, 1n, 2n, 3n, 4n, 5n, 6n, 7n].find(
+        (bits) => ((all >> (bits + 32n)) & 0xffffffffffffn) === end,
+      );
+      const ofStream = 1n << ((padding ?? expect.fail('no end')) + 31n);
+      const ofBlock = 1n << (BigInt(packed.length - 11) * 8n + 7n); // the first bit after BZh9 and the block's magic
+      const spoilt = (bits: bigint) => saved('p.tar.bz2', Buffer.from((all ^ bits).toString(16), 'hex'));
+      expect((await refused(spoilt(ofStream))).message).toMatch(/checksum of a stream/);
+      expect((await refused(spoilt(ofBlock))).message).toMatch(/checksum of a block/);
+      expect((await refused(spoilt(ofBlock | ofStream))).message).toMatch(/checksum of a block/);
+    },
+  );
 
   it.runIf(hasTool('xz'))('xz with every check and filter that can be read, and no other', async () => {
     const from = (...args: string[]): string => saved('p.tar.xz', run('xz', ['-c', ...args], undefined, tar));
@@ -408,6 +426,7 @@ describe('looksLikeImage', () => {
     ['a web app', ['manifest.json', 'index.html', 'js/app.js'], false],
     ['an extension', ['usr/share/x/manifest.json', 'usr/share/x/index.json'], false],
     ['a layer', ['etc/', 'etc/passwd', '.wh.tmp'], false],
+    ['blobs without a manifest', ['index.json', `blobs/sha256/${digest}`], false],
     ['a folder of blobs', ['index.json', 'blobs/sha256/readme'], false],
     ['nothing', [], false],
   ])('%s', (_what, names, expected) => {

@@ -221,8 +221,8 @@ describe('refused, the root as it was', () => {
     ['a whiteout of .', [empty('etc/.wh..')], /names nothing/],
     ['a whiteout of ..', [empty('etc/.wh...')], /names nothing/],
     ['what aufs keeps for itself', [empty('.wh..wh.plnk')], /aufs/],
-    ['an opaque root', [empty('.wh..wh..opq')], /empty the root itself/],
-    ['an opaque root, with content', [empty('./.wh..wh..opq'), file('etc/n')], /empty the root itself/],
+    ['an opaque root', [empty('.wh..wh..opq')], /the root itself/],
+    ['an opaque root, with content', [empty('./.wh..wh..opq'), file('etc/n')], /the root itself/],
     ['a whiteout of our own names', [empty('.wh..ddbg-overlay')], /our own/],
     [
       'a hard link to the mark of a deletion',
@@ -252,10 +252,15 @@ describe('refused, the root as it was', () => {
     fs.mkdirSync(workDir, { recursive: true, mode: 0o700 });
     fs.writeFileSync(join(workDir, 'state.json'), '{}');
     for (const name of ['.wh.run', 'run/.wh.ours', 'run/.wh..wh..opq', 'run/ours/.wh.state.json']) {
+      const before = treeOf(stand.root, { without: ['run/ours'] });
       const source = { location: stand.file('p.tar', tarOf(empty(name))), strip: 0 };
-      expect((await stand.refused([source], 'DDBG_UNSAFE', { workDir })).message).toMatch(
-        /our own directory/,
-      );
+      const error = await stand.apply([source], { workDir }).catch((reason: unknown) => reason);
+      expect(error).toMatchObject({
+        code: 'DDBG_UNSAFE',
+        message: expect.stringContaining('our own directory'),
+      });
+      expect(treeOf(stand.root, { without: ['run/ours'] })).toEqual(before);
+      expect(fs.readdirSync(workDir)).toEqual(['state.json']);
     }
   });
 
