@@ -52,7 +52,7 @@ export function perform(step: Step): void {
       disk.makeFolders(dirname(step.old));
       disk.copySync(step.to, step.old);
       overwrite(step.to, step.from);
-      keepTimes(step.to, step.from);
+      setTimesIfOurs(step.to, disk.timesOf(step.from));
       return;
     case 'remove':
       disk.makeFolders(dirname(step.old));
@@ -82,7 +82,7 @@ export function undo(step: Step): void {
     case 'write':
       if (!exists(step.old)) return;
       overwrite(step.to, step.old);
-      keepTimes(step.to, step.old);
+      setTimesIfOurs(step.to, disk.timesOf(step.old));
       disk.unlinkSync(step.old);
       return;
     case 'remove':
@@ -148,12 +148,12 @@ export function exists(path: string): boolean {
   }
 }
 
-/** Whoever may only write to a file, and does not own it, cannot give it times. */
-function keepTimes(path: string, from: string): void {
+/** Where we may write we may not always set times: that is the owner's, and root's unless CAP_FOWNER was taken away. */
+export function setTimesIfOurs(path: string, times: Times): void {
   try {
-    disk.setTimes(path, disk.timesOf(from));
+    disk.setTimes(path, times);
   } catch (error) {
-    if (errnoOf(error) !== 'EPERM') throw error;
+    if (errnoOf(error) !== 'EPERM' || disk.lstatSync(path).uid === process.geteuid?.()) throw error;
   }
 }
 

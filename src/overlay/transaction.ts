@@ -18,7 +18,7 @@ import { readStat } from '../container/stat.ts';
 import { EntryError, errnoOf, reasonOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import * as disk from './disk.ts';
-import { exists, type Step, undo } from './steps.ts';
+import { exists, type Step, setTimesIfOurs, undo } from './steps.ts';
 import type { Times } from './times.ts';
 import { countText } from './units.ts';
 
@@ -173,7 +173,7 @@ function release({ directory, workDir, lines }: Held, keep: boolean, lost: strin
   // In reverse: of two notes of one directory the first is right.
   const times = lines.flatMap((line) => ('times' in line ? line.times : [])).toReversed();
   const restore = ([path, noted]: (typeof times)[number]): void =>
-    attempt(`the times of ${path}`, lost, () => setTimesIfOurs(path, noted));
+    attempt(`the times of ${path}`, lost, () => restoreTimes(path, noted));
   times.forEach(restore);
   if (keep) attempt(directory, lost, () => disk.unlinkSync(join(directory, 'owner')));
   else takeAway(directory, workDir, () => times.slice(-1).forEach(restore), lost);
@@ -192,12 +192,12 @@ function takeAway(directory: string, workDir: string, restoreRoot: () => void, l
   restoreRoot(); // it may have lain there
 }
 
-/** Where we may write we may not always set times: that is the owner's. One that is gone needs none. */
-function setTimesIfOurs(path: string, times: Times): void {
+/** One that is gone needs none, and on a read-only one nothing has changed. */
+function restoreTimes(path: string, times: Times): void {
   try {
-    disk.setTimes(path, times);
+    setTimesIfOurs(path, times);
   } catch (error) {
-    if (!['ENOENT', 'ENOTDIR', 'EPERM', 'EROFS'].includes(errnoOf(error) ?? '')) throw error;
+    if (!['ENOENT', 'ENOTDIR', 'EROFS'].includes(errnoOf(error) ?? '')) throw error;
   }
 }
 
