@@ -234,11 +234,12 @@ function deletionsOf(
   context: CheckContext,
 ): readonly Deletion[] {
   const { entry, components, what } = removal;
+  const refuse = (why: string): Error => unsafe(entry, why, context.subject);
   if (what === 'opaque') {
-    const directory = targets.existing(components);
+    const directory = targets.existing(components, refuse);
     return directory === undefined ? [] : deletionsIn(directory, entry, kept, targets, context);
   }
-  const parent = targets.existing(components.slice(0, -1));
+  const parent = targets.existing(components.slice(0, -1), refuse);
   if (parent === undefined) return [];
   return deletionsAt(below(parent, components.at(-1) as string), entry, kept, targets, context);
 }

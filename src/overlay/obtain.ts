@@ -254,8 +254,8 @@ function logArrangement(
   }
   const attributed = shown(({ dropped = [] }) => dropped.length > 0);
   if (attributed.length > 0) {
-    const names = new Set(arranged.flatMap(({ entry }) => entry.dropped ?? []));
-    log.warn(`extended attributes are not written (${[...names].join(', ')}): ${someOf(attributed)}`, {
+    const names = [...new Set(arranged.flatMap(({ entry }) => entry.dropped ?? []))];
+    log.warn(`extended attributes are not written (${someOf(names)}): ${someOf(attributed)}`, {
       dropped: attributed,
     });
   }

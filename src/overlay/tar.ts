@@ -218,14 +218,24 @@ function createFeeder(visit: Visit, reading: Reading, what: string): Feeder {
     if (type === 'g') {
       must(readPax(content, true));
     } else if (type === 'x' || type === 'X') {
-      extensions = { ...extensions, ...must(readPax(content, false)) };
+      extend(must(readPax(content, false)));
       theirs = Pax.parse(text, theirs, false);
     } else {
       const key = type === 'K' ? 'linkpath' : 'path';
-      extensions = { ...extensions, [key]: must(readLongName(content)) };
+      extend({ [key]: must(readLongName(content)) });
       theirs = Object.assign(theirs ?? new Pax({}), { [key]: text.replace(/\0.*/s, '') });
     }
     return HEADER;
+  }
+
+  /** Of a GNU long name and a PAX one before one entry, some readers take the first and some the last. */
+  function extend(more: Extensions): void {
+    for (const key of ['path', 'linkpath'] as const) {
+      const [one, other] = [extensions?.[key], more[key]];
+      if (one !== undefined && other !== undefined && one !== other)
+        refuse(`it holds a name that can be read in two ways, ${one} and ${other}`);
+    }
+    extensions = { ...extensions, ...more };
   }
 
   function takeBody(piece: Buffer, body: Expected & { state: 'body' }): Expected {

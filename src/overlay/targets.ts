@@ -14,8 +14,8 @@ const LINKS_FOLLOWED = 40;
 export interface Targets {
   /** The directory that these components name, existing or new. Throws what `refuse` makes of a reason. */
   directory(components: readonly string[], refuse: Refuse): string;
-  /** The directory that these components name on the disk; undefined: there is none. */
-  existing(components: readonly string[]): string | undefined;
+  /** The directory that these components name on the disk; undefined: there is none. Throws as above where the archive makes it something else. */
+  existing(components: readonly string[], refuse: Refuse): string | undefined;
   /** Whether something of the archive goes into this directory, or below it. */
   isUsed(directory: string): boolean;
   /** Whether a name of the archive leads through this symlink. */
@@ -69,15 +69,20 @@ export function createTargets(root: string, subject: Subject): Targets {
 
   function directory(components: readonly string[], refuse: Refuse): string {
     const name = components.join('/');
-    const resolved = known.get(name) ?? walk(components, refuse, true);
+    const resolved = known.get(name) ?? walk(components, refuse, 'make');
     if (resolved === undefined) throw refuse('its folder cannot be found');
     known.set(name, resolved);
     for (let at = resolved; !used.has(at); at = dirname(at)) used.add(at);
     return resolved;
   }
 
-  /** `create`: what is missing will be made. Otherwise undefined for a way that leads nowhere. */
-  function walk(components: readonly string[], refuse: Refuse, create: boolean): string | undefined {
+  /** To `make` what is missing; else undefined for a way that leads nowhere. To `ask` refuses nothing at all. */
+  function walk(
+    components: readonly string[],
+    refuse: Refuse,
+    why: 'make' | 'look' | 'ask',
+  ): string | undefined {
+    const create = why === 'make';
     const ahead = [...components];
     let at = root;
     let followed = 0;
@@ -94,7 +99,7 @@ export function createTargets(root: string, subject: Subject): Targets {
       }
       const next = at === '/' ? `/${component}` : `${at}/${component}`;
       if (occupied.has(next)) {
-        if (!create) return undefined;
+        if (why === 'ask') return undefined;
         throw refuse(`it needs the directory ${shown(next)}, which the archive makes something else`);
       }
       const stat = newDirectories.has(next) ? 'new' : onDisk(next);
@@ -128,11 +133,11 @@ export function createTargets(root: string, subject: Subject): Targets {
 
   return {
     directory,
-    existing: (components) => walk(components, () => new Error(components.join('/')), false),
+    existing: (components, refuse) => walk(components, refuse, 'look'),
     isUsed: (path) => used.has(path),
     isFollowed: (link) => followedLinks.has(link),
     onDisk,
-    leadsToDirectory: (path) => walk(shown(path).split('/'), () => new Error(path), false) !== undefined,
+    leadsToDirectory: (path) => walk(shown(path).split('/'), () => new Error(path), 'ask') !== undefined,
     newDirectories,
     occupy: (path) => void occupied.add(path),
     isOccupied: (path) => occupied.has(path),

@@ -12,7 +12,7 @@
  * the disk, so a machine that loses its power loses this promise too.
  */
 import { randomBytes } from 'node:crypto';
-import { appendFileSync, linkSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { appendFileSync, linkSync, readFileSync, readlinkSync, type Stats, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { readStat } from '../container/stat.ts';
 import { EntryError, errnoOf, reasonOf } from '../errors.ts';
@@ -257,6 +257,7 @@ function sweep(parent: string): void {
   let times = disk.timesOf(parent);
   for (const name of left) {
     const path = join(parent, name);
+    if (!isOurs(disk.lookAt(path))) continue;
     const owner = readOwner(join(path, 'owner'));
     if (name.startsWith(`${FOLDER}-new-`) && (owner === undefined || isAlive(owner))) continue;
     // The first note is of the root, which it has left: a KILL may have come between that and its times.
@@ -274,8 +275,12 @@ function refuseOthers(directory: string): void {
   const stat = disk.lookAt(directory);
   if (stat === undefined) return;
   const { uid, mode } = stat;
-  if (stat.isDirectory() && uid === process.geteuid?.() && (mode & 0o077) === 0) return;
+  if (isOurs(stat)) return;
   throw busy(directory, `it belongs to uid ${uid}, mode ${(mode & 0o7777).toString(8)}, and not to us alone`);
+}
+
+function isOurs(stat: Stats | undefined): boolean {
+  return stat?.isDirectory() === true && stat.uid === process.geteuid?.() && (stat.mode & 0o077) === 0;
 }
 
 /** False: try once more. The owner's file appears whole, by link(2): whoever makes it has the lock. */

@@ -235,6 +235,12 @@ describe('refused, the root as it was', () => {
       /symlink \/bin cannot be deleted/,
     ],
     ['.. in front of a whiteout', [empty('../.wh.x')], /'\.\.'/],
+    [
+      'a whiteout below a new symlink',
+      [empty('opt/n/.wh.x'), { name: 'opt/n', type: '2', link: '/etc' }],
+      /needs the directory \/opt\/n, which the archive makes something else/,
+    ],
+    ['an opaque file', [empty('etc/app.conf/.wh..wh..opq'), file('etc/app.conf')], /something else/],
   ])('%s', async (_what, parts, why) => {
     const stand = furnishedStand();
     expect(await refused(stand, ...parts)).toMatch(why);
