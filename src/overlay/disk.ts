@@ -12,8 +12,6 @@ export {
   closeSync,
   constants,
   fchmodSync,
-  fchownSync,
-  fstatSync,
   ftruncateSync,
   futimesSync,
   readSync,

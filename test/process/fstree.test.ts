@@ -67,7 +67,7 @@ test('under verbose, a line with the digest for each file; overlay.json holds th
     ),
   );
   const record = JSON.parse(readFileSync(join(entry.stateDir, 'overlay.json'), 'utf8'));
-  expect(record).toMatchObject({ schema: 1, sources: [{ sha256: sha256(readFileSync(file)) }] });
+  expect(record).toMatchObject({ schema: 2, runs: [{ sources: [{ sha256: sha256(readFileSync(file)) }] }] });
 });
 
 test('all three words: traced, patched, and parked with what the patch left broken', async () => {
