@@ -14,7 +14,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { snapshotTree } from '../overlay/stand.ts';
+import { snapshotTree } from '../overlay/trees.ts';
 import { node, script, temporaryFolder } from '../process/harness.ts';
 import {
   childrenOf,

@@ -9,7 +9,8 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { cli, node } from '../process/harness.ts';
 import { tarOf } from './archives.ts';
-import { isRoot, makeStand, type Snap, type Stand, snapshotTree } from './stand.ts';
+import { isRoot, makeStand, type Stand } from './stand.ts';
+import { type Tree, treeOf } from './trees.ts';
 
 const canTrace = spawnSync('strace', ['-qq', '-o', '/dev/null', 'true']).status === 0;
 if (!canTrace) console.warn('SKIPPED: fault injection needs strace, and the right to trace');
@@ -49,7 +50,7 @@ const PATCH = gzipSync(
 interface Scene {
   readonly stand: Stand;
   readonly patch: string;
-  readonly before: Record<string, Partial<Snap>>;
+  readonly before: Tree;
 }
 
 /** The stand's root and what the deletions need. */
@@ -63,24 +64,13 @@ function setScene(): Scene {
   fs.writeFileSync(join(root, 'var/lib/data/cache/1'), '1');
   fs.writeFileSync(join(root, 'var/lib/data/kept'), 'old');
   fs.chmodSync(join(root, 'opt/app/old'), 0o711);
-  for (const path of Object.keys(snapshotTree(root)).toSorted().reverse())
+  for (const path of Object.keys(treeOf(root)).toSorted().reverse())
     fs.lutimesSync(join(root, path), 1_500_000_000.25, 1_500_000_000.5);
   return { stand, patch: stand.file('p.tgz', PATCH), before: treeOf(root) };
 }
 
-/** Without the inodes of directories: one that was removed and made again is another. */
-function treeOf(root: string): Record<string, Partial<Snap>> {
-  const tree = snapshotTree(root);
-  return Object.fromEntries(
-    Object.entries(tree).map(([path, { inode, links, ...snap }]) => [
-      path,
-      snap.type === 'directory' ? snap : { ...snap, links, inode },
-    ]),
-  );
-}
-
 /** What a new tree has in common with another new tree. */
-function withoutInodes(tree: Record<string, Partial<Snap>>) {
+function withoutInodes(tree: Tree) {
   return Object.fromEntries(Object.entries(tree).map(([path, { inode, ...snap }]) => [path, snap]));
 }
 
@@ -137,8 +127,8 @@ async function momentsOf(calls: Calls): Promise<Moment[]> {
   });
 }
 
-let expected: Record<string, Partial<Snap>> | undefined;
-async function newTree(): Promise<Record<string, Partial<Snap>>> {
+let expected: Tree | undefined;
+async function newTree(): Promise<Tree> {
   if (expected === undefined) {
     const scene = setScene();
     const { status, stderr } = await lay(scene);

@@ -1,11 +1,11 @@
-/** File systems with a will of their own: kernel interfaces, full, read-only, bind mounts. The real ones need root. */
-import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { isKernelType, parseMounts } from '../../src/overlay/mounts.ts';
 import { tarOf } from './archives.ts';
-import { isRoot, makeStand, originals, type Stand, snapshotTree } from './stand.ts';
+import { mayMount, mount } from './mounting.ts';
+import { makeStand, originals, type Stand } from './stand.ts';
+import { snapshotTree } from './trees.ts';
 
 const MOUNTINFO = `22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -38,23 +38,6 @@ describe('parseMounts', () => {
     ]);
   });
 });
-
-function mount(...args: string[]): void {
-  const { status, stderr } = spawnSync('mount', args, { encoding: 'utf8' });
-  expect(status, stderr).toBe(0);
-  const point = args.at(-1) as string;
-  onTestFinished(() => void spawnSync('umount', ['-l', point]));
-}
-
-/** Whether this process may mount; in a container without CAP_SYS_ADMIN root may not. */
-function mayMount(): boolean {
-  if (!isRoot) return false;
-  const point = fs.mkdtempSync('/tmp/may-mount-');
-  const may = spawnSync('mount', ['-t', 'tmpfs', 'none', point]).status === 0;
-  if (may) spawnSync('umount', [point]);
-  fs.rmdirSync(point);
-  return may;
-}
 
 const able = mayMount();
 if (!able) console.warn('SKIPPED: the tests with real mounts need root and CAP_SYS_ADMIN');

@@ -7,7 +7,8 @@ import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { createLog } from '../../src/log.ts';
 import { type TarPart, tarOf, zipOf } from './archives.ts';
-import { isRoot, makeStand, originals, type Stand, sha256, snapshotTree } from './stand.ts';
+import { isRoot, makeStand, originals, type Stand, sha256 } from './stand.ts';
+import { snapshotTree } from './trees.ts';
 
 afterEach(() => void process.umask(0o022));
 

@@ -123,44 +123,6 @@ export function originals(stand: Stand, path: string): string {
   return join(stand.workDir, 'backup', run, '1', path);
 }
 
-export interface Snap {
-  type: string;
-  mode: string;
-  owner: string;
-  inode: number;
-  mtimeUs: string;
-  links: number;
-  content: string;
-}
-
-/** Names, types, modes, owners, inodes, mtimes to the microsecond, link counts, contents, link targets. */
-export function snapshotTree(root: string): Record<string, Snap> {
-  return Object.fromEntries(['.', ...walk(root)].sort().map((path) => [path, snap(join(root, path))]));
-}
-
-function snap(path: string): Snap {
-  const stat = fs.lstatSync(path, { bigint: true });
-  return {
-    type: stat.isFile()
-      ? 'file'
-      : stat.isDirectory()
-        ? 'directory'
-        : stat.isSymbolicLink()
-          ? 'symlink'
-          : 'other',
-    mode: (stat.mode & 0o7777n).toString(8),
-    owner: `${stat.uid}:${stat.gid}`,
-    inode: Number(stat.ino),
-    mtimeUs: String(stat.mtimeNs / 1000n),
-    links: Number(stat.nlink),
-    content: stat.isFile()
-      ? createHash('sha256').update(fs.readFileSync(path)).digest('hex')
-      : stat.isSymbolicLink()
-        ? fs.readlinkSync(path)
-        : '',
-  };
-}
-
 /** A real server on the loopback, gone with the test. */
 export async function serve(listener: RequestListener): Promise<string> {
   const server = createServer(listener);

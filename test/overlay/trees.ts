@@ -20,7 +20,7 @@ export type Tree = Record<string, TreeNode>;
 
 export interface TreeOptions {
   /** Default: of all but directories, for one that was removed and made again is another. */
-  readonly inodes?: boolean;
+  readonly inodes?: boolean | 'all';
   /** Below the top; default all. Left out with all that is in it. */
   readonly without?: readonly string[];
 }
@@ -34,7 +34,7 @@ export function treeOf(root: string, { inodes = true, without = [] }: TreeOption
   const visit = (path: Buffer, name: string): void => {
     if (without.includes(name)) return;
     const node = look(path, name, firstNames);
-    if (!inodes || node.type === 'directory') delete node.inode;
+    if (!inodes || (inodes !== 'all' && node.type === 'directory')) delete node.inode;
     tree[name] = node;
     if (node.type !== 'directory') return;
     for (const child of fs.readdirSync(path, { encoding: 'buffer' }).sort(Buffer.compare))
@@ -45,6 +45,11 @@ export function treeOf(root: string, { inodes = true, without = [] }: TreeOption
   };
   visit(Buffer.from(root), '.');
   return tree;
+}
+
+/** Of a root that has not been touched at all. */
+export function snapshotTree(root: string): Tree {
+  return treeOf(root, { inodes: 'all' });
 }
 
 function look(path: Buffer, name: string, firstNames: Map<bigint, string>): TreeNode {

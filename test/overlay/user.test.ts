@@ -5,7 +5,8 @@ import { dirname, join } from 'node:path';
 import { build } from 'esbuild';
 import { describe, expect, it } from 'vitest';
 import { tarOf } from './archives.ts';
-import { isRoot, makeStand, originals, type Stand, snapshotTree } from './stand.ts';
+import { isRoot, makeStand, originals, type Stand } from './stand.ts';
+import { snapshotTree } from './trees.ts';
 
 if (!isRoot) console.warn('SKIPPED: only root can start a process as uid 1000');
 

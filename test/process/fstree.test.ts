@@ -14,7 +14,8 @@ import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { type TarPart, tarOf } from '../overlay/archives.ts';
-import { serve, snapshotTree } from '../overlay/stand.ts';
+import { serve } from '../overlay/stand.ts';
+import { snapshotTree } from '../overlay/trees.ts';
 import { cli, dist, isRoot, node, runEntry, startEntry, temporaryFolder } from './harness.ts';
 
 /** A small image with a program that is broken. */
