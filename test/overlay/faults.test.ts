@@ -9,12 +9,16 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { cli, node } from '../process/harness.ts';
 import { tarOf } from './archives.ts';
+import { mayMount, mountFile } from './mounting.ts';
 import { isRoot, makeStand, type Stand } from './stand.ts';
 import { type Tree, treeOf } from './trees.ts';
 
 const canTrace = spawnSync('strace', ['-qq', '-o', '/dev/null', 'true']).status === 0;
 if (!canTrace) console.warn('SKIPPED: fault injection needs strace, and the right to trace');
 if (!canTrace && process.env.DDBG_REQUIRE_DOCKER === '1') throw new Error('strace is missing');
+
+const canMount = mayMount();
+if (!canMount) console.warn('SKIPPED: faults in the writing of a mounted file need root and CAP_SYS_ADMIN');
 
 /** By what they do; the older names are those of x86-64, the others of every architecture. */
 const CALLS = {
@@ -28,11 +32,12 @@ const CALLS = {
 } as const;
 type Calls = keyof typeof CALLS;
 
-/** A bit of everything: new and replaced, in new folders and old, links of both kinds, deletions. */
+/** A bit of everything: new and replaced, in new folders and old, in place, links of both kinds, deletions. */
 const PATCH = gzipSync(
   tarOf(
     { name: 'etc/app.conf', content: 'new conf\n', mode: 0o600 },
     { name: 'etc/added', content: 'added\n' },
+    { name: 'etc/hosts', content: '127.0.0.1 new\n' },
     { name: 'usr/bin/tool', content: 'new tool\n', mode: 0o755 },
     { name: 'bin/twin', type: '1', link: 'usr/bin/tool' },
     { name: 'usr/lib/libx.so.2', content: 'lib 2\n' },
@@ -53,7 +58,7 @@ interface Scene {
   readonly before: Tree;
 }
 
-/** The stand's root and what the deletions need. */
+/** The stand's root, what the deletions need, and a file that is mounted, as an engine does it. */
 function setScene(): Scene {
   const stand = makeStand();
   const { root } = stand;
@@ -64,6 +69,8 @@ function setScene(): Scene {
   fs.writeFileSync(join(root, 'var/lib/data/cache/1'), '1');
   fs.writeFileSync(join(root, 'var/lib/data/kept'), 'old');
   fs.chmodSync(join(root, 'opt/app/old'), 0o711);
+  if (canMount) mountFile(stand, 'etc/hosts', '127.0.0.1 localhost\n');
+  else fs.writeFileSync(join(root, 'etc/hosts'), '127.0.0.1 localhost\n');
   for (const path of Object.keys(treeOf(root)).toSorted().reverse())
     fs.lutimesSync(join(root, path), 1_500_000_000.25, 1_500_000_000.5);
   return { stand, patch: stand.file('p.tgz', PATCH), before: treeOf(root) };

@@ -77,13 +77,13 @@ with tarfile.open(sys.argv[1]) as tar:
     ]),
 };
 
-/** -X: owners. -K: setuid and its like. Symlinks keep the time at which they are made. */
+/** -X: owners. -K: setuid and its like. -^: control characters in names. Symlinks keep the time at which they are made. */
 export const UNZIP: Other = {
   name: 'unzip',
   reads: 'zip',
   without: (node) => (isLink(node) ? ['mtimeUs', 'owner'] : []),
   extract: (archive, root) =>
-    spoken('unzip', ['-qq', '-o', '-K', ...(isRoot ? ['-X'] : []), archive, '-d', root]),
+    spoken('unzip', ['-qq', '-o', '-K', '-^', ...(isRoot ? ['-X'] : []), archive, '-d', root]),
 };
 
 /** Names and contents only: it writes neither modes nor times nor links. */
