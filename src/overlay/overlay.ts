@@ -6,7 +6,7 @@
  * Every archive is fetched, verified and read before the first one touches anything, and all of them are one
  * transaction: an error takes back whatever is there, and what a KILL leaves the next run takes back.
  */
-import { rmSync, writeFileSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { EntryError, reasonOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { FstreeSource } from '../parse.ts';
@@ -24,7 +24,7 @@ import {
   readSource,
   sweepDownloads,
 } from './obtain.ts';
-import { addRun, formatRecord, RECORD, readRecord } from './record.ts';
+import { addRun, readRecord, stageRecord } from './record.ts';
 import { logReport, makeReport, type OverlayReport, type SourceReport } from './report.ts';
 import { digestOf } from './spool.ts';
 import { stage } from './stage.ts';
@@ -161,15 +161,11 @@ function digestIfReadable(file: string): string | undefined {
   }
 }
 
-/** Into the transaction first, where there is room for it: it goes to its place when nothing can fail any more. */
 function record(report: OverlayReport, { transaction, workDir, log }: Job): void {
-  const staged = `${transaction.directory}/${RECORD}`;
-  writeFileSync(staged, formatRecord(addRun(readRecord(workDir), report)), { mode: 0o600 });
-  const lost = transaction.finish({
-    backup: report.backup,
-    publish: [{ from: staged, to: `${workDir}/${RECORD}` }],
-    remove: [],
-  });
+  const { backup } = report;
+  transaction.prepareBackup(backup);
+  const staged = stageRecord(addRun(readRecord(workDir), report), workDir, transaction);
+  const lost = transaction.finish({ backup, publish: [staged], remove: [] });
   if (lost.length > 0) log.warn(`the overlay is in place, but not all of its record: ${lost[0]}`);
   for (const source of report.sources) logReport(source, log);
 }

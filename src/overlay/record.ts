@@ -2,11 +2,12 @@
  * overlay.json in the state directory: what each run has done to a root, so that it can be shown and taken back. A
  * restarted container lays the same archives again and finds everything there: such a run adds nothing to the record.
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { EntryError, errnoOf, reasonOf } from '../errors.ts';
 import type { OverlayReport } from './report.ts';
+import type { Transaction } from './transaction.ts';
 
-export const RECORD = 'overlay.json';
+const RECORD = 'overlay.json';
 const SCHEMA = 2;
 
 /** The content of overlay.json. */
@@ -38,8 +39,17 @@ export function addRun({ schema, runs }: OverlayRecord, run: OverlayReport): Ove
   return changesNothing(run) && runs.length > 0 ? { schema, runs } : { schema, runs: [...runs, run] };
 }
 
-export function formatRecord(record: OverlayRecord): string {
-  return `${JSON.stringify(record, undefined, 2)}\n`;
+/** Writes it where one rename puts it in its place: there is room for it then. */
+export function stageRecord(
+  record: OverlayRecord,
+  workDir: string,
+  transaction: Transaction,
+): { readonly from: string; readonly to: string } {
+  const from = `${workDir}/.ddbg-overlay.record`;
+  transaction.note({ temporary: [from] });
+  rmSync(from, { force: true });
+  writeFileSync(from, `${JSON.stringify(record, undefined, 2)}\n`, { mode: 0o600, flag: 'wx' });
+  return { from, to: `${workDir}/${RECORD}` };
 }
 
 function changesNothing({ sources }: OverlayReport): boolean {

@@ -3,14 +3,14 @@
  * backup, what was new goes. One transaction, like the overlay itself.
  */
 import { randomBytes } from 'node:crypto';
-import { type Stats, writeFileSync } from 'node:fs';
+import type { Stats } from 'node:fs';
 import { dirname } from 'node:path';
 import { EntryError, errnoOf, reasonOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { commit, openDirectory, withLosses } from './commit.ts';
 import * as disk from './disk.ts';
 import { readMounts } from './mounts.ts';
-import { formatRecord, type OverlayRecord, RECORD, readRecord } from './record.ts';
+import { type OverlayRecord, readRecord, stageRecord } from './record.ts';
 import type { OverlayReport, ReportEntry } from './report.ts';
 import { digestOf } from './spool.ts';
 import { type DirectoryFacts, exists, factsOf, type Step } from './steps.ts';
@@ -59,10 +59,10 @@ export function revertOverlays(options: RevertOptions): RevertReport {
     if (runs.length === 0) return nothing(root, transaction, log);
     const plan = planRevert(runs, root, transaction, force);
     commit(plan.steps, transaction, SUBJECT, root);
-    writeFileSync(`${transaction.directory}/${RECORD}`, formatRecord(without(record, runs)), { mode: 0o600 });
+    const staged = stageRecord(without(record, runs), workDir, transaction);
     const lost = transaction.finish({
       backup: undefined,
-      publish: [{ from: `${transaction.directory}/${RECORD}`, to: `${workDir}/${RECORD}` }],
+      publish: [staged],
       remove: runs.map(({ backup }) => backup),
     });
     giveTimes(plan.times);
@@ -216,7 +216,7 @@ function makeSteps(
   const inTheWay = new Set(
     changes.filter(({ was, stat }) => was !== 'nothing' && stat && stat.isDirectory() !== (was === 'folder')),
   );
-  const { going, left } = whatGoes(changes, inTheWay, keep, force);
+  const { going, left } = whatGoes(changes, inTheWay, directory, force);
   const isFirst = ({ to }: Change): boolean =>
     [...inTheWay].some((other) => `${to}/`.startsWith(`${other.to}/`));
   const stepsOf = (list: readonly Going[]): readonly Step[] => list.flatMap(({ step }) => step ?? []);
@@ -278,7 +278,7 @@ interface Going {
 function whatGoes(
   changes: readonly Change[],
   inTheWay: ReadonlySet<Change>,
-  keep: (path: string) => string,
+  directory: string,
   force: boolean,
 ): { going: readonly Going[]; left: readonly string[] } {
   const candidates = changes.filter(
@@ -286,7 +286,10 @@ function whatGoes(
   );
   const going: Going[] = candidates
     .filter(({ stat }) => stat?.isDirectory() !== true)
-    .map((change) => ({ change, step: { do: 'remove', to: change.to, old: keep(change.path) } }));
+    .map((change) => ({
+      change,
+      step: { do: 'remove', to: change.to, old: `${directory}/old${change.path}` },
+    }));
   const names = new Set(going.map(({ change }) => change.to));
   const left: string[] = [];
   const folders = candidates.filter(({ stat }) => stat?.isDirectory() === true);
@@ -299,13 +302,14 @@ function whatGoes(
     }
     names.add(to);
     if (isEmptied) {
-      going.push({ change, step: { do: 'remove-folder', to, facts: factsOf(to) } });
+      const spare = `${directory}/spare/${going.length}`;
+      going.push({ change, step: { do: 'remove-folder', to, facts: factsOf(to), spare } });
       continue;
     }
     if (!force) throw hasChanged([path]);
     for (const [index, one] of going.entries())
       if (one.change.to.startsWith(`${to}/`)) going[index] = { change: one.change, step: undefined };
-    going.push({ change, step: { do: 'remove', to, old: keep(path) } });
+    going.push({ change, step: { do: 'remove', to, old: `${directory}/old${path}` } });
   }
   return { going, left };
 }

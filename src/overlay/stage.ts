@@ -207,7 +207,7 @@ function stageHardLinks(
 const ORDER: readonly Step['do'][] = ['add', 'replace', 'write', 'remove', 'remove-folder'];
 
 /** What is new first, links after what they may lead to, mounted files after them, deletions last. */
-function stepsOf(checked: Checked, places: Places, { old }: StageContext): readonly Step[] {
+function stepsOf(checked: Checked, places: Places, { old, transaction }: StageContext): readonly Step[] {
   const newDirectories = new Set(checked.newDirectories.map(({ target }) => target));
   const arrivesWithItsFolder = (target: string): boolean => newDirectories.has(dirname(target));
   const steps: { step: Step; rank: number }[] = [];
@@ -231,9 +231,14 @@ function stepsOf(checked: Checked, places: Places, { old }: StageContext): reado
   }
   steps.sort((one, other) => one.rank - other.rank);
   const deletions = checked.deletions.map(
-    ({ target, shown, isFolder }): Step =>
+    ({ target, shown, isFolder }, index): Step =>
       isFolder
-        ? { do: 'remove-folder', to: target, facts: factsOf(target) }
+        ? {
+            do: 'remove-folder',
+            to: target,
+            facts: factsOf(target),
+            spare: `${transaction.directory}/spare/${basename(old)}-${index}`,
+          }
         : { do: 'remove', to: target, old: `${old}${shown}` },
   );
   return [...steps.map(({ step }) => step), ...deletions];

@@ -28,7 +28,13 @@ export type Step =
   /** A mounted file: rename(2) answers EBUSY, so its content changes in place, and mode and owner stay. */
   | { readonly do: 'write'; readonly from: string; readonly to: string; readonly old: string }
   | { readonly do: 'remove'; readonly to: string; readonly old: string }
-  | { readonly do: 'remove-folder'; readonly to: string; readonly facts: DirectoryFacts }
+  /** An empty one. Another empty one is made first, at `spare`: a full disk has no inode to bring it back with. */
+  | {
+      readonly do: 'remove-folder';
+      readonly to: string;
+      readonly facts: DirectoryFacts;
+      readonly spare: string;
+    }
   | { readonly do: 'make-folder'; readonly to: string; readonly facts: DirectoryFacts }
   /** Gives a directory other attributes. */
   | {
@@ -59,6 +65,7 @@ export function perform(step: Step): void {
       disk.moveSync(step.to, step.old);
       return;
     case 'remove-folder':
+      disk.makeFolders(step.spare);
       disk.rmdirSync(step.to);
       return;
     case 'make-folder':
@@ -89,7 +96,7 @@ export function undo(step: Step): void {
       if (exists(step.old)) putBack(step.old, step.to, exists(step.to));
       return;
     case 'remove-folder':
-      if (!exists(step.to)) makeFolder(step.to, step.facts);
+      if (!exists(step.to)) bringFolder(step.to, step.facts, step.spare);
       return;
     case 'make-folder':
       if (exists(step.to)) disk.rmdirSync(step.to);
@@ -126,6 +133,16 @@ function keepSecondName(path: string, old: string): void {
 function makeFolder(path: string, facts: DirectoryFacts): void {
   disk.mkdirSync(path, 0o700);
   setFolder(path, facts);
+}
+
+function bringFolder(path: string, facts: DirectoryFacts, spare: string): void {
+  try {
+    setFolder(spare, facts); // first, so that it is never there without
+    disk.renameSync(spare, path);
+  } catch (error) {
+    if (errnoOf(error) !== 'EXDEV') throw error;
+    makeFolder(path, facts);
+  }
 }
 
 function setFolder(path: string, { mode, uid, gid, times }: DirectoryFacts): void {

@@ -18,6 +18,7 @@ import { readStat } from '../container/stat.ts';
 import { EntryError, errnoOf, reasonOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import * as disk from './disk.ts';
+import { readMounts } from './mounts.ts';
 import { exists, type Step, setTimesIfOurs, undo } from './steps.ts';
 import type { Times } from './times.ts';
 import { countText } from './units.ts';
@@ -34,6 +35,8 @@ export interface Transaction {
   readonly directory: string;
   /** Announces what is done next. */
   note(line: Line): void;
+  /** Makes sure, while all can still be taken back, that there is room for the originals at `backup`. */
+  prepareBackup(backup: string): void;
   /** From here on nothing is taken back. Returns what could not be brought to its end. */
   finish(done: Done): readonly string[];
   /** The root as it was. Returns what could not be put back. */
@@ -51,9 +54,9 @@ export type Line =
 
 /** What is left to do when all steps are done. */
 export interface Done {
-  /** Where the originals go; undefined: they are not kept. */
+  /** Where the originals go, prepared; undefined: they are not kept. */
   readonly backup: string | undefined;
-  /** Files below `new/` that are written whole into another place: the record. */
+  /** Files that are renamed: the record. */
   readonly publish: readonly { readonly from: string; readonly to: string }[];
   /** Trees that are not needed any more. */
   readonly remove: readonly string[];
@@ -100,6 +103,15 @@ function createTransaction(directory: string, workDir: string, lines: Line[]): T
       appendFileSync(journal, asText(line), { mode: 0o600 });
       lines.push(line);
     },
+    prepareBackup(backup) {
+      const old = join(directory, 'old');
+      if (!exists(old)) return;
+      disk.makeFolders(dirname(backup));
+      const mounts = readMounts();
+      if (mounts.pointOf(directory) === mounts.pointOf(workDir)) return; // one rename is all
+      this.note({ temporary: [backup] });
+      copyTree(old, backup);
+    },
     finish(done) {
       this.note({ done });
       return bringToEnd(held, done);
@@ -119,7 +131,7 @@ function takeBack(held: Held): readonly string[] {
     attempt(step.to, lost, () => undo(step));
   }
   // With something lost the journal stays: the originals in the folder are all there is of them.
-  release(held, lost.length > 0, lost);
+  release(held, lost.length > 0, lost, temporariesOf(held));
   return lost;
 }
 
@@ -130,22 +142,29 @@ function bringToEnd(held: Held, done: Done): readonly string[] {
   if (backup !== undefined) attempt(backup, lost, () => keepOriginals(join(directory, 'old'), backup));
   for (const { from, to } of done.publish)
     attempt(to, lost, () => {
-      if (exists(from)) disk.moveSync(from, to);
+      if (exists(from)) disk.renameSync(from, to);
     });
   for (const path of done.remove) attempt(path, lost, () => disk.removeTree(path));
-  release(held, false, lost);
+  release(
+    held,
+    false,
+    lost,
+    temporariesOf(held).filter((path) => path !== backup),
+  );
   return lost;
 }
 
-/** Of the same file system: one rename. */
+function temporariesOf({ lines }: Held): readonly string[] {
+  return lines.flatMap((line) => ('temporary' in line ? line.temporary : []));
+}
+
+/** What is on another file system was copied there while it was prepared. */
 function keepOriginals(old: string, backup: string): void {
-  if (!exists(old)) return;
-  disk.makeFolders(dirname(backup));
+  if (!exists(old) || exists(backup)) return;
   try {
     disk.renameSync(old, backup);
   } catch (error) {
-    if (errnoOf(error) !== 'EXDEV') throw error;
-    disk.removeTree(backup); // of a run that was killed here
+    if (errnoOf(error) !== 'EXDEV') throw error; // two places, though the mounts do not say so
     copyTree(old, backup);
   }
 }
@@ -163,8 +182,13 @@ function copyTree(from: string, to: string): void {
  * The times come back while the journal still knows them. Then the folder leaves the root, in one moment, for a half
  * removed one must never be read again; its journal outlives it until the root has its time back, too.
  */
-function release({ directory, workDir, lines }: Held, keep: boolean, lost: string[]): void {
-  for (const path of lines.flatMap((line) => ('temporary' in line ? line.temporary : []))) {
+function release(
+  { directory, workDir, lines }: Held,
+  keep: boolean,
+  lost: string[],
+  temporaries: readonly string[],
+): void {
+  for (const path of temporaries) {
     attempt(path, lost, () => {
       disk.removeTree(path);
       disk.removeTree(`${dirname(path)}/${disk.PART}`);

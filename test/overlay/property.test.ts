@@ -130,7 +130,9 @@ function expectRecorded(root: string, before: Tree, after: Tree, entries: readon
   }
 }
 
-it('is refused, or as recorded, the same when laid again, and can be taken back', async () => {
+it('is refused, or as recorded, the same when laid again, and can be taken back', {
+  timeout: 300_000,
+}, async () => {
   const seen = { refused: 0, laid: 0 };
   const stand = makeStand();
   await fc.assert(
@@ -153,8 +155,8 @@ it('is refused, or as recorded, the same when laid again, and can be taken back'
       stand.revert();
       expect(treeOf(stand.root)).toEqual(before);
     }),
-    { numRuns: 1500 },
+    { numRuns: 800 },
   );
-  expect(seen.refused, JSON.stringify(seen)).toBeGreaterThan(100);
-  expect(seen.laid, JSON.stringify(seen)).toBeGreaterThan(100);
+  expect(seen.refused, JSON.stringify(seen)).toBeGreaterThan(50);
+  expect(seen.laid, JSON.stringify(seen)).toBeGreaterThan(50);
 });
