@@ -79,8 +79,8 @@ export function openDesk(context: Context): Desk {
  * all is well, go on; else how the run ended without a command.
  */
 export async function layOverlays(desk: Desk): Promise<Run | undefined> {
-  const { plan, log, signals, host, state } = desk;
-  const place = { root: plan.root, log, stateOwner: host.pid };
+  const { plan, log, signals, state } = desk;
+  const place = { root: plan.root, log };
   if (plan.fstree.length === 0 && !wasCutOff(plan.root, plan.stateDir ?? state?.directory)) return undefined;
   const abort = new AbortController();
   let stop: SignalName | undefined;

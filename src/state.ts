@@ -1,16 +1,7 @@
 /**
  * Our own files: the state directory (0700, files 0600, written whole then renamed).
  */
-import {
-  chmodSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { EntryError, errnoOf, reasonOf } from './errors.ts';
 
@@ -31,10 +22,11 @@ function usualPlaces(uid: number): readonly string[] {
  * Opens the state directory, making it where needed.
  *
  * @param directory the one that must be used; default: the first usual place that can be had and is ours
- * @param owner the pid that the record is kept under: the native init's where it is in front of us. Default: ours
+ * @param owner the pid that the record is kept under: the native init's where it is in front of us. Default: ours.
+ * 'anybody': state.json is not written, and whose it is does not matter
  * @throws EntryError `DDBG_STATE` with every place that was tried and why not
  */
-export function openState(directory?: string, owner = process.pid): State {
+export function openState(directory?: string, owner: number | 'anybody' = process.pid): State {
   const uid = process.getuid?.() ?? 0;
   const refusals: string[] = [];
   for (const place of directory === undefined ? usualPlaces(uid) : [directory]) {
@@ -54,7 +46,7 @@ export function openState(directory?: string, owner = process.pid): State {
 }
 
 /** Makes the directory ours, or says why it cannot be: a directory planted by another user is never trusted. */
-function claim(place: string, uid: number, owner: number): string | undefined {
+function claim(place: string, uid: number, owner: number | 'anybody'): string | undefined {
   try {
     try {
       mkdirSync(place, { mode: 0o700 });
@@ -67,7 +59,7 @@ function claim(place: string, uid: number, owner: number): string | undefined {
       if ((stats.mode & 0o077) !== 0)
         return `is open to others (mode ${(stats.mode & 0o7777).toString(8)}, not 700)`;
     }
-    if (isOfAnotherRun(place, owner)) return 'is in use by another ddbg-entry';
+    if (owner !== 'anybody' && isOfAnotherRun(place, owner)) return 'is in use by another ddbg-entry';
     writeWhole(place, '.probe', '');
     rmSync(join(place, '.probe'));
     return undefined;
@@ -80,9 +72,18 @@ function claim(place: string, uid: number, owner: number): string | undefined {
 function isOfAnotherRun(place: string, owner: number): boolean {
   try {
     const { phase, pids } = JSON.parse(readFileSync(join(place, 'state.json'), 'utf8'));
-    return phase !== 'ended' && pids.entry !== owner && existsSync(`/proc/${pids.entry}`);
+    return phase !== 'ended' && pids.entry !== owner && isProcess(pids.entry);
   } catch {
     return false; // none there, or not readable as one
+  }
+}
+
+/** /proc has threads too, unlisted: after a restart an old pid may be one of ours. */
+function isProcess(pid: number): boolean {
+  try {
+    return new RegExp(`^Tgid:\\s*${pid}$`, 'm').test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
   }
 }
 

@@ -19,8 +19,6 @@ interface PlaceOptions {
   readonly root?: string | undefined;
   /** Where downloads, replaced originals and overlay.json are. Default: the first usual place that can be had. */
   readonly stateDirectory?: string | undefined;
-  /** The pid of the process that the state directory belongs to. Default: this one. */
-  readonly stateOwner?: number | undefined;
   /** Default: our own lines on stderr, without details. */
   readonly log?: Log | undefined;
 }
@@ -99,9 +97,10 @@ export async function recoverOverlay(options: PlaceOptions = {}): Promise<void> 
 }
 
 function openPlace(options: PlaceOptions): { root: string; workDir: string; log: Log } {
-  const { root, stateDirectory, stateOwner, log = createLog() } = options;
+  const { root, stateDirectory, log = createLog() } = options;
   if (root === undefined) refuseHost(identifyContainer(readClues()));
-  return { root: root ?? '/', workDir: openState(stateDirectory, stateOwner).directory, log };
+  // Another ddbg-entry may be using it: a root has one record, and the transaction keeps two writers apart.
+  return { root: root ?? '/', workDir: openState(stateDirectory, 'anybody').directory, log };
 }
 
 /** A laptop is not a patch target. */

@@ -355,6 +355,9 @@ function refuseSticky(target: string, targets: Targets): void {
 }
 
 const SHOWN_PLACES_HINT = 'Run the container with --user 0, or make these places writable in the image.';
+/** Of a root that is held to modes like anybody else. */
+const CAPABILITY_HINT =
+  'Run the container with --cap-add DAC_OVERRIDE, or make these places writable in the image.';
 
 function unwritable(lacks: ReadonlyMap<string, Lack>, targets: Targets, context: CheckContext): Error {
   const places = [...lacks].map(([place, { error, wanted }]) => {
@@ -367,7 +370,9 @@ function unwritable(lacks: ReadonlyMap<string, Lack>, targets: Targets, context:
     ? 'Run without --read-only, or put a tmpfs or a volume there.'
     : errors.includes('ETXTBSY')
       ? 'It runs just now: mount a directory in place of the single file, or end the program first.'
-      : SHOWN_PLACES_HINT;
+      : process.geteuid?.() === 0
+        ? CAPABILITY_HINT
+        : SHOWN_PLACES_HINT;
   const why = `uid ${process.geteuid?.() ?? -1} may not write ${countText(count, 'of its targets', 'of its targets')}: ${places.join('; ')}`;
   return refusal('DDBG_WRITE', 'apply', context.subject, why, hint, [...lacks.values()][0]?.error);
 }

@@ -3,8 +3,9 @@
  * read lies in the spool afterwards.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, openSync, readdirSync, readSync, rmSync, statSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readSync, rmSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { readStat } from '../container/stat.ts';
 import type { Log } from '../log.ts';
 import type { FstreeSource } from '../parse.ts';
 import { maskUrls } from '../secrets.ts';
@@ -50,13 +51,15 @@ export interface ReadSource extends Obtained {
   readonly spool: Spool;
 }
 
-/** What a killed run has left: gigabytes, with a restart policy. After a restart the process has the same pid. */
+/**
+ * What a killed run has left: gigabytes, with a restart policy. After a restart the pid is ours again, or that of a
+ * thread of ours (/proc has those too, unlisted): only with the time of its start does it name a process.
+ */
 export function sweepDownloads(workDir: string): void {
   for (const name of readdirSync(workDir)) {
-    const [, pid] = /^download-(\d+)-/.exec(name) ?? [];
-    if (pid === undefined) continue;
-    if (Number(pid) === process.pid || !existsSync(`/proc/${pid}`))
-      rmSync(`${workDir}/${name}`, { force: true });
+    const [, pid, startTicks] = /^download-(\d+)-(\d+)-/.exec(name) ?? [];
+    if (pid === undefined || readStat(Number(pid))?.startTicks === Number(startTicks)) continue;
+    rmSync(`${workDir}/${name}`, { force: true });
   }
 }
 
@@ -107,7 +110,8 @@ async function fetch(
   const { location } = source;
   const { subject, limits, signal } = reading;
   const { log, environment, workDir } = context;
-  const path = `${workDir}/download-${process.pid}-${randomBytes(6).toString('hex')}`;
+  const owner = `${process.pid}-${readStat('self')?.startTicks ?? 0}`;
+  const path = `${workDir}/download-${owner}-${randomBytes(6).toString('hex')}`;
   const store = openStore(path, limits.archiveBytes, subject);
   downloads.push(path);
   try {

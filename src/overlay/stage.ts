@@ -266,8 +266,13 @@ export function attempt<T>(subject: Subject, shown: string, action: () => T): T 
     return action();
   } catch (error) {
     if (error instanceof EntryError) throw error;
-    const hint = errnoOf(error) === 'ENOSPC' ? ROOM : undefined;
     const why = `${shown}: ${reasonOf(error)}; nothing is changed`;
-    throw refusal('DDBG_WRITE', 'write', subject, why, hint, error);
+    throw refusal('DDBG_WRITE', 'write', subject, why, hintFor(errnoOf(error)), error);
   }
+}
+
+function hintFor(code: string | undefined): string | undefined {
+  if (code === 'ENOSPC') return ROOM;
+  if (code !== 'EPERM' || process.geteuid?.() !== 0) return undefined;
+  return 'What is replaced keeps its owner and mode: run the container with --cap-add CHOWN --cap-add FOWNER.';
 }

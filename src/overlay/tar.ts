@@ -135,7 +135,9 @@ function createFeeder(visit: Visit, reading: Reading, what: string): Feeder {
     const isLink = kind === 'symlink' || kind === 'hardlink';
     const target = extensions?.linkpath ?? header.linkname;
     if (name === '') refuse('it holds an entry without a name');
-    if (isLink !== (target !== ''))
+    // Docker makes the whiteouts of a layer of one inode and leaves the name of the first in all others (20.10).
+    const isWhiteout = kind === 'file' && size === 0 && /(^|\/)\.wh\.[^/]+$/.test(name);
+    if (isLink !== (target !== '') && !isWhiteout)
       refuse(`it holds a ${kind} ${isLink ? 'without' : 'with'} a target, ${name}`);
     const mode = readable(header.mode, 'mode', name);
     const seconds = readable(header.mtime, 'time', name);

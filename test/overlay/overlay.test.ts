@@ -5,6 +5,7 @@ import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
+import { readStat } from '../../src/container/stat.ts';
 import { createLog } from '../../src/log.ts';
 import { type TarPart, tarOf, zipOf } from './archives.ts';
 import { isRoot, makeStand, originals, type Stand, sha256 } from './stand.ts';
@@ -14,6 +15,28 @@ afterEach(() => void process.umask(0o022));
 
 const applyTar = (stand: Stand, ...parts: TarPart[]) =>
   stand.apply(stand.file('p.tgz', gzipSync(tarOf(...parts))));
+
+it('sweeps what killed runs have downloaded, whoever has their pid now', async () => {
+  const stand = makeStand();
+  const other = spawn('sleep', ['60']);
+  onTestFinished(() => void other.kill());
+  const thread = fs.readdirSync('/proc/self/task').find((id) => Number(id) !== process.pid);
+  const started = readStat(other.pid as number)?.startTicks;
+  const plant = (name: string): string => {
+    fs.writeFileSync(join(stand.workDir, name), 'half');
+    return name;
+  };
+  for (const owner of [`${process.pid}-1`, `${thread}-1`, `${other.pid}-1`, '4194305-1'])
+    plant(`download-${owner}-abc`);
+  const kept = [plant(`download-${other.pid}-${started}-abc`), plant('download-of-mine')];
+  await applyTar(stand, { name: 'etc/n', content: 'n' });
+  expect(
+    fs
+      .readdirSync(stand.workDir)
+      .filter((name) => name.startsWith('download-'))
+      .sort(),
+  ).toEqual(kept.sort());
+});
 
 describe('existing things', () => {
   it.skipIf(!isRoot)('keeps the owner of a file that it replaces; what is new is ours', async () => {

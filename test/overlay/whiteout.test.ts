@@ -118,6 +118,15 @@ describe('a whiteout', () => {
     expect(difference(before, treeOf(stand.root)).gone).toEqual(['srv/n\\xe9\\xff']);
   });
 
+  it('as Docker writes all but the first of a layer: with the name of the first as their link', async () => {
+    const stand = furnishedStand();
+    const first = 'srv/pair/.wh.a';
+    await apply(stand, empty(first), { ...empty('srv/pair/.wh.b'), link: first });
+    expect(fs.readdirSync(join(stand.root, 'srv/pair'))).toEqual([]);
+    const other = stand.file('o.tar', tarOf({ ...file('etc/m'), link: first }));
+    expect((await stand.refused(other, 'DDBG_ARCHIVE')).message).toMatch(/a file with a target/);
+  });
+
   it('in a zip', async () => {
     const stand = furnishedStand();
     const zip = zipOf({ name: 'etc/.wh.app.conf' }, { name: 'srv/full/.wh..wh..opq' });

@@ -1,6 +1,6 @@
 /** The command's status, signals, environment and descriptors, off and on. */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, readFileSync, statSync } from 'node:fs';
+import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
@@ -334,6 +334,21 @@ describe('stayalive', () => {
     expect(second.status).toBe(1);
     expect(second.stderr).toContain('is in use by another ddbg-entry');
     expect(readFileSync(join(first.stateDir, 'fault.json'), 'utf8')).toContain('"status": 3');
+  });
+
+  test('a thread with the pid of the run before is no other run', async () => {
+    const first = startEntry(['sh', '-c', 'exit 3'], { env: { DEBUG: 'stayalive=1s' } });
+    expect(await first.status).toBe(3);
+    const file = join(first.stateDir, 'state.json');
+    const thread = readdirSync('/proc/self/task')
+      .map(Number)
+      .find((id) => id !== process.pid);
+    const state = JSON.parse(readFileSync(file, 'utf8'));
+    writeFileSync(file, JSON.stringify({ ...state, phase: 'parked', pids: { entry: thread } }));
+    const program = [cli, `--state-dir=${first.stateDir}`, '--'];
+    const second = await runEntry(['true'], { env: { DEBUG: 'stayalive' }, program });
+    expect(second.stderr).not.toContain('in use');
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toMatchObject({ phase: 'ended' });
   });
 
   test('a fault of the run before is not left in the record', async () => {
