@@ -6,14 +6,13 @@ import * as fs from 'node:fs';
 import { dirname } from 'node:path';
 import { errnoOf } from '../errors.ts';
 import { decodeName, encodeName, nativePath } from './octets.ts';
-import { secondsOf, type Times } from './times.ts';
+import { nativeTime, secondsOf, type Times } from './times.ts';
 
 export {
   closeSync,
   constants,
   fchmodSync,
   ftruncateSync,
-  futimesSync,
   readSync,
 } from 'node:fs';
 
@@ -102,7 +101,12 @@ export function writeAll(fd: number, chunk: Uint8Array): void {
 
 /** Of the thing itself, a symlink included. */
 export function setTimes(path: string, { atime, mtime }: Times): void {
-  fs.lutimesSync(nativePath(path), atime, mtime);
+  fs.lutimesSync(nativePath(path), nativeTime(atime), nativeTime(mtime));
+}
+
+/** Of what is open. */
+export function setTimesOf(fd: number, { atime, mtime }: Times): void {
+  fs.futimesSync(fd, nativeTime(atime), nativeTime(mtime));
 }
 
 /** Not by `stat.mtime`: a Date ends at milliseconds. */

@@ -160,6 +160,7 @@ function numberAt(block: Buffer, start: number, length: number): number | undefi
   if ((first & 0x80) !== 0) return base256(block, start, length);
   const text = block.toString('latin1', start, start + length);
   const end = text.indexOf('\0');
+  if (end === 0 && /[^\0]/.test(text)) return Number.NaN; // GNU tar goes on behind the NUL, others do not
   const digits = (end < 0 ? text : text.slice(0, end)).trim();
   if (digits === '') return undefined;
   return /^[0-7]+$/.test(digits) ? Number.parseInt(digits, 8) : Number.NaN;

@@ -48,6 +48,11 @@ const FOREIGN: readonly (readonly [magic: string, looksLike: string, hint?: stri
   ],
   ['edabeedb', 'an rpm package', 'Unpack it first: rpm2cpio.'],
   ['303730373031', 'a cpio archive', REPACK],
+  ['303730373032', 'a cpio archive', REPACK],
+  ['303730373037', 'a cpio archive', REPACK],
+  ['c771', 'a cpio archive', REPACK],
+  ['71c7', 'a cpio archive', REPACK],
+  ['78617221', 'a xar archive', REPACK],
   [
     '7f454c46',
     'an ELF program or library',

@@ -175,7 +175,7 @@ function finish(fd: number, { mtimeMs }: ArchiveEntry, mode: number, umask: numb
   if ((mode & umask) !== 0 || (mode & 0o7000) !== 0) disk.fchmodSync(fd, mode);
   if (mtimeMs === undefined) return;
   const seconds = secondsOf(mtimeMs * 1000);
-  disk.futimesSync(fd, seconds, seconds);
+  disk.setTimesOf(fd, { atime: seconds, mtime: seconds });
 }
 
 interface Digest {

@@ -28,7 +28,7 @@ const KINDS: Readonly<Record<string, EntryKind>> = {
 };
 
 /** Header extensions: PAX for the next entry and for all, GNU long names and links. */
-const META_TYPES = 'xXgLKN';
+const META_TYPES = 'xXgLK';
 
 const DEVICES: Readonly<Record<string, string>> = {
   '3': 'a character device',
@@ -77,6 +77,7 @@ function createFeeder(visit: Visit, reading: Reading, what: string): Feeder {
   let total = 0;
   let index = 0;
   let extensions: Extensions | undefined;
+  let hasPax = false;
   /** The same as node-tar reads them. */
   let theirs: Pax | undefined;
 
@@ -91,11 +92,14 @@ function createFeeder(visit: Visit, reading: Reading, what: string): Feeder {
     if (isZeroBlock(block)) return takeEnd();
     if (!isTarHeader(block))
       return position === 0 ? refuseForeign(block) : refuse(`it is damaged: ${NO_SUM}`);
+    if (/^ustar[^\0 ]/.test(block.toString('latin1', 257, 263)) && block[345] !== 0)
+      refuse('it holds a header of an unknown kind, whose name some read with a prefix and some without');
     const header = readHeader(block);
     if (META_TYPES.includes(header.typeflag)) return expectMeta(header);
     const entry = describe(header);
     compare(entry, block);
     extensions = undefined;
+    hasPax = false;
     theirs = undefined;
     index += 1;
     const sink = visit(entry);
@@ -215,14 +219,20 @@ function createFeeder(visit: Visit, reading: Reading, what: string): Feeder {
     }
   }
 
-  function takeMeta(content: Buffer, type: string): Expected {
+  function takeMeta(blocks: Buffer, type: string, size: number): Expected {
+    const content = blocks.subarray(0, size);
     const text = content.toString();
     if (type === 'g') {
       must(readPax(content, true));
     } else if (type === 'x' || type === 'X') {
+      // GNU tar and bsdtar forget the first, node-tar and python have both.
+      if (hasPax) refuse('it holds two extended headers for one entry');
+      hasPax = true;
       extend(must(readPax(content, false)));
       theirs = Pax.parse(text, theirs, false);
     } else {
+      // GNU tar goes on to the next NUL, whatever the size says.
+      if (!content.includes(0) && (blocks[size] ?? 0) !== 0) refuse('it holds a long name without an end');
       const key = type === 'K' ? 'linkpath' : 'path';
       extend({ [key]: must(readLongName(content)) });
       theirs = Object.assign(theirs ?? new Pax({}), { [key]: text.replace(/\0.*/s, '') });
@@ -257,7 +267,7 @@ function createFeeder(visit: Visit, reading: Reading, what: string): Feeder {
     if (length === 0 || bytes.length < length) return 0;
     const piece = bytes.subarray(0, length);
     if (expected.state === 'header') expected = takeHeader(piece);
-    else if (expected.state === 'meta') expected = takeMeta(piece.subarray(0, expected.size), expected.type);
+    else if (expected.state === 'meta') expected = takeMeta(piece, expected.type, expected.size);
     else if (expected.state === 'body') expected = takeBody(piece, expected);
     else if (!isZero(piece)) refuse('something follows the end of the archive', JOINED);
     position += length;

@@ -31,6 +31,7 @@ const KINDS: ReadonlyMap<number, EntryKind> = new Map([
   [0o040000, 'directory'],
   [0o120000, 'symlink'],
 ]);
+const DOS_DIRECTORY = 0x10;
 const STORED = 0;
 const DEFLATED = 8;
 const UTF8_FLAG = 0x800;
@@ -269,6 +270,8 @@ function isUnix(entry: Entry): boolean {
 
 function kindOf(entry: Entry, name: string, unix: number, reading: Reading): EntryKind {
   const type = unix & S_IFMT;
+  if (type === 0 && !name.endsWith('/') && (entry.externalFileAttributes & DOS_DIRECTORY) !== 0)
+    refuse(reading, `${name} is a directory by its DOS attributes, not by its name`);
   if (name.endsWith('/') || type === 0o040000) {
     if (entry.uncompressedSize > 0) refuse(reading, `the directory ${name} has content`);
     if (type !== 0 && type !== 0o040000)
@@ -281,14 +284,20 @@ function kindOf(entry: Entry, name: string, unix: number, reading: Reading): Ent
   throw refusal('DDBG_UNSAFE', 'apply', reading.subject, why, 'Leave it out of the archive.');
 }
 
-/** The extended timestamp 0x5455 (seconds, UTC) or NTFS's, else that of DOS: two seconds, in the zone of this process. */
+/**
+ * The extended timestamp 0x5455 (seconds, UTC) or NTFS's; what Info-ZIP had before it, macOS still writes and PKWARE
+ * calls its own (0x5855, 0x000d: access, modification); else that of DOS: two seconds, in the zone of this process.
+ */
 function mtimeOf(entry: Entry): number | undefined {
+  const hasUtc = [0x5455, 0x000a].some((id) => fieldOf(entry.extraFields, id) !== undefined);
+  const older = fieldOf(entry.extraFields, 0x5855) ?? fieldOf(entry.extraFields, 0x000d);
+  if (!hasUtc && older !== undefined && older.length >= 8) return older.readInt32LE(4) * 1000;
   const hasTime = entry.lastModFileDate !== 0 || fieldOf(entry.extraFields, 0x5455) !== undefined;
   const time = entry.getLastModDate().getTime();
   return hasTime && !Number.isNaN(time) ? time : undefined;
 }
 
-/** Info-ZIP's fields: 0x7875 has sizes and numbers; the two before it have 16 bits each, in the local header alone. */
+/** Info-ZIP's fields: 0x7875 has sizes and numbers; those before it, and PKWARE's, have 16 bits each, in the local header. */
 function ownerOf(entry: Entry, local: readonly ExtraField[]): Owner {
   const current = fieldOf(entry.extraFields, 0x7875) ?? fieldOf(local, 0x7875);
   if (current !== undefined && current[0] === 1) {
@@ -297,7 +306,7 @@ function ownerOf(entry: Entry, local: readonly ExtraField[]): Owner {
   }
   const second = fieldOf(local, 0x7855);
   if (second !== undefined) return { uid: idAt(second, 0, 2), gid: idAt(second, 2, 2) };
-  const first = fieldOf(local, 0x5855); // after two times
+  const first = fieldOf(local, 0x5855) ?? fieldOf(local, 0x000d); // after two times
   return first === undefined
     ? { uid: undefined, gid: undefined }
     : { uid: idAt(first, 8, 2), gid: idAt(first, 10, 2) };
@@ -317,7 +326,7 @@ function fieldOf(fields: readonly ExtraField[], id: number): Buffer | undefined 
 
 function nameOf(entry: Entry, reading: Reading): string {
   const raw = entry.fileNameRaw;
-  const declared = unicodePath(entry) ?? declaredName(entry);
+  const declared = unicodePath(entry.extraFields, raw) ?? declaredName(entry);
   // Info-ZIP on unix writes the bytes of the name and no flag; DOS means cp437, or whatever was in use.
   const plain = isAscii(raw) || isUnix(entry) ? decodeName(raw) : undefined;
   const name = declared === undefined ? plain : utf8(declared);
@@ -343,10 +352,14 @@ function isAscii(bytes: Buffer): boolean {
 }
 
 /** Info-ZIP's extra field 0x7075: version, CRC of the plain name, the name in UTF-8. */
-function unicodePath(entry: Entry): Buffer | undefined {
-  const field = fieldOf(entry.extraFields, 0x7075);
+function unicodePath(fields: readonly ExtraField[], name: Buffer): Buffer | undefined {
+  const field = fieldOf(fields, 0x7075);
   if (field === undefined || field.length < 6 || field[0] !== 1) return undefined;
-  return field.readUInt32LE(1) === crc32(entry.fileNameRaw) ? field.subarray(5) : undefined;
+  return field.readUInt32LE(1) === crc32(name) ? field.subarray(5) : undefined;
+}
+
+function rawNameOf(entry: Entry): Buffer {
+  return unicodePath(entry.extraFields, entry.fileNameRaw) ?? entry.fileNameRaw;
 }
 
 function refuseMany(count: number, reading: Reading): void {
@@ -388,7 +401,11 @@ async function locate(
     stopIfAsked(reading.signal, reading.subject);
     const local = await zip.readLocalFileHeaderPromise(entry);
     if (!agrees(local, entry)) refuse(reading, `its two headers of ${nameOf(entry, reading)} do not agree`);
-    const owner = ownerOf(entry, fieldsOf(local));
+    const fields = fieldsOf(local);
+    const localName = unicodePath(fields, local.fileName) ?? local.fileName;
+    if (fieldOf(fields, 0x7075) !== undefined && !localName.equals(rawNameOf(entry)))
+      refuse(reading, `its two headers of ${nameOf(entry, reading)} do not agree on its name`);
+    const owner = ownerOf(entry, fields);
     items.push({ entry, dataStart: local.fileDataStart, owner });
   }
   const ranges = items.toSorted((one, other) => startOf(one) - startOf(other));
