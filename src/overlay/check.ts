@@ -20,6 +20,8 @@ export interface Placement {
   /** As seen from inside the root. */
   readonly shown: string;
   readonly before: 'nothing' | 'file' | 'symlink';
+  /** Of that. */
+  readonly stat: Stats | undefined;
   /** A file that is a mount point: written in place, for rename(2) answers EBUSY. */
   readonly inPlace: boolean;
 }
@@ -129,6 +131,7 @@ function place(
     target,
     shown: targets.shown(target),
     before: whatIsThere(one, stat, target, targets, refuse),
+    stat,
     inPlace: stat?.isFile() === true && context.mounts.isMountPoint(target),
   };
   if (placement.inPlace && one.entry.kind === 'symlink')
@@ -344,11 +347,10 @@ function openForWriting(file: string): void {
 
 /** In /tmp and its like a name is its owner's. */
 function refuseSticky(target: string, targets: Targets): void {
-  const uid = process.geteuid?.() ?? 0;
   const stat = targets.onDisk(target);
   const parent = targets.onDisk(dirname(target));
-  if (uid === 0 || stat === undefined || parent === undefined || (parent.mode & 0o1000) === 0) return;
-  if (stat.uid === uid || parent.uid === uid) return;
+  if (stat === undefined || parent === undefined || (parent.mode & 0o1000) === 0) return;
+  if ([0, stat.uid, parent.uid].includes(process.geteuid?.() ?? 0)) return;
   throw Object.assign(new Error(`it belongs to uid ${stat.uid}, in a directory with the sticky bit`), {
     code: 'EACCES',
   });

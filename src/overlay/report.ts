@@ -101,7 +101,7 @@ export function makeReport(
     });
   }
   for (const placement of checked.same) {
-    const mode = disk.lstatSync(placement.target).mode & 0o7777;
+    const mode = (placement.stat?.mode ?? 0) & 0o7777;
     const entry = describe(placement, 'same', mode, spool);
     entries.push(entry.sha256 === undefined ? entry : { ...entry, sha256Before: entry.sha256 });
   }

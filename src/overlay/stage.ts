@@ -149,13 +149,13 @@ function findHomes(
 
 /** Returns its mode. */
 function stageFile(placement: Placement, places: Places, { subject, spool, taking }: StageContext): number {
-  const { arranged, shown, target, before, inPlace } = placement;
+  const { arranged, shown, target, before, stat, inPlace } = placement;
   const { entry } = arranged;
   // Else it becomes a copy of a file that the root has elsewhere, or here with another mode: with all that is that one's.
   const isOurs = spool.contentOf(entry).file !== undefined;
   const file = spool.fileOf(entry);
   return attempt(subject, shown, () => {
-    const replaced = before === 'file' ? disk.lstatSync(target) : undefined;
+    const replaced = before === 'file' ? stat : undefined;
     places.fill(target, file);
     if (inPlace) return (replaced?.mode ?? 0) & 0o7777;
     const mode = fileMode(entry, taking, replaced);
