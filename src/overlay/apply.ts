@@ -56,7 +56,7 @@ export async function applyOverlay(
     typeof source === 'string' ? parseFstree(source, 'fstree') : source,
   );
   const place = openPlace(options);
-  const { applyOverlays } = await import('./overlay.ts'); // with its readers: what off must not pay
+  const { applyOverlays } = await import('./engine.ts');
   const { signal, limits, environment } = options;
   return applyOverlays(parsed, { ...place, signal, limits, environment });
 }
@@ -71,7 +71,7 @@ export async function applyOverlay(
  */
 export async function revertOverlay(options: RevertOverlayOptions = {}): Promise<RevertReport> {
   const place = openPlace(options);
-  const { revertOverlays } = await import('./revert.ts');
+  const { revertOverlays } = await import('./engine.ts');
   return revertOverlays({ ...place, runs: options.runs, force: options.force });
 }
 
@@ -92,7 +92,7 @@ function readdirOrNothing(place: string): readonly string[] {
 /** Puts right what a killed run has left. @throws EntryError `DDBG_WRITE`, `DDBG_STATE` */
 export async function recoverOverlay(options: PlaceOptions = {}): Promise<void> {
   const { root, workDir, log } = openPlace(options);
-  const { recover } = await import('./transaction.ts');
+  const { recover } = await import('./engine.ts');
   recover(root, workDir, log);
 }
 

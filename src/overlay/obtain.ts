@@ -15,7 +15,6 @@ import { fileMode, losesBits } from './attributes.ts';
 import * as disk from './disk.ts';
 import { fetchHttp } from './fetch.ts';
 import type { OverlayLimits } from './limits.ts';
-import { copyLocal } from './local.ts';
 import { showProgress } from './progress.ts';
 import { openReader } from './readers.ts';
 import { type Format, HEAD_BYTES, recognise } from './recognise.ts';
@@ -119,7 +118,7 @@ async function fetch(
     const digestGiven = source.sha256 !== undefined;
     if (/^https?:/i.test(location))
       await fetchHttp(location, store, { subject, limits, log, signal, environment, digestGiven });
-    else await copyLocal(location, store, subject, signal);
+    else await (await import('./local.ts')).copyLocal(location, store, subject, signal);
     return store.finish();
   } finally {
     store.close();

@@ -1,15 +1,16 @@
 /** Work that never waits would keep a stop from ever being heard: the event loop gets a turn every so often. */
 import { setImmediate } from 'node:timers/promises';
+import { steadyMs } from '../clock.ts';
 
 const TURN_MS = 10;
 
 /** To be awaited between pieces of such work; costs nothing until it is time. */
 export function createTurns(): () => Promise<void> | undefined {
-  let since = performance.now();
+  let since = steadyMs();
   return () => {
-    if (performance.now() - since < TURN_MS) return undefined;
+    if (steadyMs() - since < TURN_MS) return undefined;
     return setImmediate().then(() => {
-      since = performance.now();
+      since = steadyMs();
     });
   };
 }

@@ -2,6 +2,7 @@
  * The command's life when the native init has it: the init starts it, passes signals on and reaps it; we say what to
  * start, and note what happens.
  */
+import { steadyMs } from '../clock.ts';
 import type { Outcome, SignalName } from '../outcome.ts';
 import { signalName } from '../outcome.ts';
 import type { CommandLine, PlanInput } from '../plan.ts';
@@ -22,7 +23,7 @@ export async function superviseNatively(
   command: CommandLine,
   watchers: Watchers = {},
 ): Promise<Run> {
-  const startedAt = performance.now();
+  const startedAt = steadyMs();
   link.send(...changes(given, command), 'start');
   let pid: number | undefined;
   let stop: SignalName | undefined;
@@ -44,12 +45,12 @@ export async function superviseNatively(
       case 'stop': {
         const signal = signalName(number);
         if (event === 'stop') stop ??= signal;
-        if (signal === 'SIGHUP') passing = { signal, at: performance.now() };
+        if (signal === 'SIGHUP') passing = { signal, at: steadyMs() };
         void watchers.onSignal?.(signal, event === 'stop');
         break;
       }
       case 'typed':
-        passing = { signal: signalName(number), at: performance.now() };
+        passing = { signal: signalName(number), at: steadyMs() };
         watchers.onTerminalSignal?.(passing.signal);
         break;
       case 'ended': {
@@ -58,7 +59,7 @@ export async function superviseNatively(
             ? { kind: 'exited', status: Number(second) }
             : { kind: 'killed', signal: signalName(Number(second)) };
         stop ??= stopThatPassed(outcome, passing, hasTerminal(process.ppid));
-        return { outcome, status: Number(third), stop, pid, durationMs: performance.now() - startedAt };
+        return { outcome, status: Number(third), stop, pid, durationMs: steadyMs() - startedAt };
       }
       case 'lost':
         throw new Error('the native init is gone');

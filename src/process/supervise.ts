@@ -5,7 +5,9 @@
  *        |                  |                ^
  *        '--stop--> ended   '--stop--> stopping --end--'
  */
+
 import { setImmediate, setTimeout } from 'node:timers/promises';
+import { steadyMs } from '../clock.ts';
 import { readStat } from '../container/stat.ts';
 import type { Outcome, SignalName } from '../outcome.ts';
 import { signalNumber, statusOf } from '../outcome.ts';
@@ -80,7 +82,7 @@ export async function superviseCommand(
       return;
     }
     if (running.pid !== undefined && isFromSharedTerminal(signal, running.pid)) {
-      if (isStop) passing = { signal, at: performance.now() };
+      if (isStop) passing = { signal, at: steadyMs() };
       watchers.onTerminalSignal?.(signal);
       // Ctrl-Z stops the whole job, as without us; `fg` continues it. Not without a terminal: a command that ignores
       // the signal (every one in an orphaned process group does) would go on with nobody to pass it a stop.
@@ -88,7 +90,7 @@ export async function superviseCommand(
       return;
     }
     const isFirstStop = isStop && state !== 'stopping';
-    if (signal === 'SIGHUP') passing = { signal, at: performance.now() };
+    if (signal === 'SIGHUP') passing = { signal, at: steadyMs() };
     else if (isStop) stop ??= signal;
     if (isStop) state = transition(state, 'stop');
     const told = watchers.onSignal?.(signal, isStop);
@@ -112,7 +114,7 @@ export async function superviseCommand(
     return neverStarted({ kind: 'not-started', status, reason }, stop);
   }
 
-  const started = performance.now();
+  const started = steadyMs();
   running = spawnCommand(command);
   const { pid } = running;
   if (pid !== undefined) {
@@ -129,14 +131,14 @@ export async function superviseCommand(
     status: statusOf(outcome),
     stop,
     pid,
-    durationMs: pid === undefined ? 0 : performance.now() - started,
+    durationMs: pid === undefined ? 0 : steadyMs() - started,
   };
 }
 
 /** One that may not have been meant as a stop: HUP is "read your configuration again" to many, Ctrl-C gives up a query. */
 export interface PassingStop {
   readonly signal: SignalName;
-  /** Milliseconds, performance.now(). */
+  /** Milliseconds, see clock.ts. */
   readonly at: number;
 }
 
@@ -167,7 +169,7 @@ export function stopThatPassed(
   seen: PassingStop | undefined,
   onTerminal: boolean,
 ): SignalName | undefined {
-  if (seen !== undefined && performance.now() - seen.at < PASSING_STOP_LASTS_MS) return seen.signal;
+  if (seen !== undefined && steadyMs() - seen.at < PASSING_STOP_LASTS_MS) return seen.signal;
   if (!onTerminal) return undefined;
   return (['SIGINT', 'SIGQUIT'] as const).find((signal) => statusOf(outcome) === 128 + signalNumber(signal));
 }
