@@ -238,7 +238,7 @@ function attempt(shown: string, lost: string[], action: () => void): void {
  * rename, which fails where one is: so it is never there without them. What a dead run has left is put right first.
  */
 function acquire(directory: string, workDir: string, root: string, log: Log): Transaction {
-  for (const place of new Set([workDir, dirname(directory)])) sweep(place);
+  sweep(dirname(directory), workDir);
   for (let tries = 0; tries < 5; tries += 1) {
     const lines = prepareAndPlace(directory, workDir, root);
     if (lines !== undefined) return createTransaction(directory, workDir, lines);
@@ -252,46 +252,88 @@ function acquire(directory: string, workDir: string, root: string, log: Log): Tr
 /** Undefined: there is one already. */
 function prepareAndPlace(directory: string, workDir: string, root: string): Line[] | undefined {
   const lines: Line[] = [{ times: [[root, disk.timesOf(root)]] }];
-  // The place itself is for another file system than ours: there a KILL at the wrong moment leaves a new mtime.
-  for (const parent of new Set([workDir, dirname(directory)])) {
-    const prepared = join(parent, `${FOLDER}-new-${randomBytes(6).toString('hex')}`);
-    try {
-      disk.mkdirSync(prepared, 0o700);
-      disk.chmodSync(prepared, 0o700); // below a folder with setgid it has that bit too
-      writeFileSync(join(prepared, 'owner'), JSON.stringify(identify()), { mode: 0o600, flag: 'wx' });
-      writeFileSync(join(prepared, 'journal'), lines.map(asText).join(''), { mode: 0o600, flag: 'wx' });
-      disk.renameSync(prepared, directory);
-      return lines;
-    } catch (error) {
-      attempt(prepared, [], () => disk.removeTree(prepared));
-      const code = errnoOf(error) ?? '';
-      if (['ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes(code)) return undefined;
-      if (code !== 'EXDEV') throw error;
+  const place = dirname(directory);
+  const prepared: string[] = [];
+  try {
+    for (const parent of new Set([workDir, place])) {
+      const path = join(parent, nameOfNew());
+      prepared.push(path);
+      prepare(path, lines);
+      if (renameUnlessElsewhere(path, directory)) return lines;
+      // It waits: should a KILL come now, its journal says what times the root has had.
+    }
+  } catch (error) {
+    if (!['ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes(errnoOf(error) ?? '')) throw error;
+    return undefined;
+  } finally {
+    for (const path of prepared.toReversed()) {
+      attempt(path, [], () => disk.removeTree(path));
+      if (dirname(path) === root) attempt(root, [], () => restore(lines));
     }
   }
   throw new Error('it cannot be renamed into its place');
 }
 
-/** What was on its way in or out when its run was killed. */
-function sweep(parent: string): void {
-  const left = disk
-    .readdirSync(parent)
-    .filter((name) => /^\.ddbg-overlay-(new|old)-[0-9a-f]{12}$/.test(name));
-  if (left.length === 0) return;
-  let times = disk.timesOf(parent);
-  for (const name of left) {
-    const path = join(parent, name);
-    if (!isOurs(disk.lookAt(path))) continue;
-    const owner = readOwner(join(path, 'owner'));
-    if (name.startsWith(`${FOLDER}-new-`) && (owner === undefined || isAlive(owner))) continue;
-    // The first note is of the root, which it has left: a KILL may have come between that and its times.
-    const [first] = name.startsWith(`${FOLDER}-old-`) ? readJournal(join(path, 'journal')) : [];
-    const [[root, noted] = ['', times] as const] = first !== undefined && 'times' in first ? first.times : [];
-    if (root !== '') attempt(root, [], () => disk.setTimes(root, noted));
-    if (root === parent) times = noted;
-    attempt(path, [], () => disk.removeTree(path));
+function restore(lines: readonly Line[]): void {
+  for (const line of lines)
+    if ('times' in line) for (const [path, times] of line.times) restoreTimes(path, times);
+}
+
+function prepare(path: string, lines: readonly Line[]): void {
+  disk.mkdirSync(path, 0o700);
+  disk.chmodSync(path, 0o700); // below a folder with setgid it has that bit too
+  writeFileSync(join(path, 'owner'), JSON.stringify(identify()), { mode: 0o600, flag: 'wx' });
+  writeFileSync(join(path, 'journal'), lines.map(asText).join(''), { mode: 0o600, flag: 'wx' });
+}
+
+/** False: it lies on another file system. */
+function renameUnlessElsewhere(from: string, to: string): boolean {
+  try {
+    disk.renameSync(from, to);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) !== 'EXDEV') throw error;
+    return false;
   }
-  disk.setTimes(parent, times);
+}
+
+/** Whose it is, from the first moment on: its owner's file is not there yet. */
+function nameOfNew(): string {
+  return `${FOLDER}-new-${process.pid}-${readStat('self')?.startTicks ?? 0}-${randomBytes(6).toString('hex')}`;
+}
+
+/** What was on its way in or out when its run was killed. It knows what times the root had before. */
+function sweep(place: string, workDir: string): void {
+  const places = [...new Set([place, workDir])]; // the notes go last
+  const left = places.flatMap((parent) => leftIn(parent));
+  if (left.length === 0) return;
+  const times = new Map(places.map((parent) => [parent, disk.timesOf(parent)]));
+  for (const path of left.toReversed()) {
+    const [first] = readJournal(join(path, 'journal'));
+    if (first !== undefined && 'times' in first)
+      for (const [root, noted] of first.times) times.set(root, noted);
+  }
+  for (const parent of places) {
+    for (const path of left) if (dirname(path) === parent) attempt(path, [], () => disk.removeTree(path));
+    for (const [path, noted] of times) attempt(path, [], () => restoreTimes(path, noted));
+  }
+}
+
+const LEAVING = /^\.ddbg-overlay-(?:old|new-(?<pid>\d+)-(?<start>\d+))-[0-9a-f]{12}$/;
+
+function leftIn(parent: string): readonly string[] {
+  const names = disk.readdirSync(parent).filter((name) => {
+    const found = LEAVING.exec(name);
+    const path = join(parent, name);
+    return found !== null && isOurs(disk.lookAt(path)) && !isBeingPrepared(path, found.groups);
+  });
+  return names.map((name) => join(parent, name));
+}
+
+function isBeingPrepared(path: string, { pid, start }: Readonly<Record<string, string>> = {}): boolean {
+  if (pid === undefined) return false; // on its way out
+  const owner = readOwner(join(path, 'owner'));
+  return owner === undefined ? readStat(Number(pid))?.startTicks === Number(start) : isAlive(owner);
 }
 
 /** A journal is an order to rename files: nobody else's is ever read. */

@@ -656,7 +656,7 @@ describe('what lies in the root', () => {
 
   it
     .skipIf(!isRoot)
-    .each(['.ddbg-overlay-old-aaaaaaaaaaaa', '.ddbg-overlay-new-bbbbbbbbbbbb', '.ddbg-overlay-cccccccccccc'])(
+    .each(['.ddbg-overlay-old-aaaaaaaaaaaa', '.ddbg-overlay-new-4194305-1-bbbbbbbbbbbb', '.ddbg-overlay-cccccccccccc'])(
     'what looks like our leavings, %s, gives no orders',
     async (name) => {
       const stand = makeStand();

@@ -9,7 +9,7 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { cli, node } from '../process/harness.ts';
 import { tarOf } from './archives.ts';
-import { mayMount, mountFile } from './mounting.ts';
+import { mayMount, mount, mountFile } from './mounting.ts';
 import { isRoot, makeStand, type Stand } from './stand.ts';
 import { type Tree, treeOf } from './trees.ts';
 
@@ -59,9 +59,10 @@ interface Scene {
 }
 
 /** The stand's root, what the deletions need, and a file that is mounted, as an engine does it. */
-function setScene(): Scene {
+function setScene({ stateElsewhere = false } = {}): Scene {
   const stand = makeStand();
-  const { root } = stand;
+  const { root, workDir } = stand;
+  if (stateElsewhere) mount('-t', 'tmpfs', '-o', 'size=4m,mode=700', 'none', workDir);
   const old = [join(root, 'opt/app/old/deep'), join(root, 'var/lib/data/cache')];
   for (const directory of old) fs.mkdirSync(directory, { recursive: true });
   fs.writeFileSync(join(root, 'opt/app/old/deep/x'), 'x');
@@ -121,9 +122,9 @@ interface Moment {
 }
 
 /** Every single call of these in one run. strace counts each name for itself. */
-async function momentsOf(calls: Calls): Promise<Moment[]> {
-  const scene = setScene();
-  const log = join(scene.stand.workDir, 'trace');
+async function momentsOf(calls: Calls, place: Parameters<typeof setScene>[0] = {}): Promise<Moment[]> {
+  const scene = setScene(place);
+  const log = join(scene.stand.workDir, '../trace');
   const { status, stderr } = await lay(scene, '-o', log, '-e', `trace=${CALLS[calls]}`);
   expect(status, stderr).toBe(0);
   const counts = new Map<string, number>();
@@ -197,14 +198,19 @@ describe.skipIf(!canTrace || !isRoot)('the root is the old tree or the new one',
     },
   );
 
-  it.each(Object.keys(CALLS) as Calls[])(
-    'when it is killed at a %s, and started again',
+  // On another file system the originals and the record are copied, before the commit is final.
+  const onOther = canMount ? (['rename', 'mkdir', 'remove', 'write'] as const) : [];
+  it.each([
+    ...(Object.keys(CALLS) as Calls[]).map((calls) => [calls, 'on the same', false] as const),
+    ...onOther.map((calls) => [calls, 'on another', true] as const),
+  ])(
+    'when it is killed at a %s, our own files %s file system, and started again',
     { timeout: 300_000 },
-    async (calls) => {
-      const moments = await momentsOf(calls);
+    async (calls, _where, stateElsewhere) => {
+      const moments = await momentsOf(calls, { stateElsewhere });
       const trees = new Set<string>();
       await inPairs(moments, async ({ call, when }) => {
-        const scene = setScene();
+        const scene = setScene({ stateElsewhere });
         const killed = await lay(scene, '-o', '/dev/null', '-e', `inject=${call}:signal=KILL:when=${when}`);
         const again = await startAgain(scene);
         const what = `${call} ${when}: killed: ${killed.stderr} again: ${again.stderr}`;
