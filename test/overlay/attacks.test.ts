@@ -656,22 +656,23 @@ describe('what lies in the root', () => {
 
   it
     .skipIf(!isRoot)
-    .each(['.ddbg-overlay-old-aaaaaaaaaaaa', '.ddbg-overlay-new-4194305-1-bbbbbbbbbbbb', '.ddbg-overlay-cccccccccccc'])(
-    'what looks like our leavings, %s, gives no orders',
-    async (name) => {
-      const stand = makeStand();
-      const outside = stand.file('victim', 'outside');
-      fs.utimesSync(outside, 1_400_000_000, 1_400_000_000);
-      const folder = join(stand.root, name);
-      plant(folder, stand, UID, 0o700);
-      const line = { times: [[outside, { atime: 1, mtime: 1 }]] };
-      fs.writeFileSync(join(folder, 'journal'), `${JSON.stringify(line)}\n`);
-      const conf = fs.statSync(join(stand.root, 'etc/app.conf')).ino;
-      await stand.apply(stand.file('p.tar', tarOf({ name: 'etc/n', content: 'new' }))).catch(() => undefined);
-      expect(fs.statSync(outside).mtimeMs).toBe(1_400_000_000_000);
-      expect(fs.statSync(join(stand.root, 'etc/app.conf')).ino).toBe(conf);
-    },
-  );
+    .each([
+      '.ddbg-overlay-old-aaaaaaaaaaaa',
+      '.ddbg-overlay-new-4194305-1-bbbbbbbbbbbb',
+      '.ddbg-overlay-cccccccccccc',
+    ])('what looks like our leavings, %s, gives no orders', async (name) => {
+    const stand = makeStand();
+    const outside = stand.file('victim', 'outside');
+    fs.utimesSync(outside, 1_400_000_000, 1_400_000_000);
+    const folder = join(stand.root, name);
+    plant(folder, stand, UID, 0o700);
+    const line = { times: [[outside, { atime: 1, mtime: 1 }]] };
+    fs.writeFileSync(join(folder, 'journal'), `${JSON.stringify(line)}\n`);
+    const conf = fs.statSync(join(stand.root, 'etc/app.conf')).ino;
+    await stand.apply(stand.file('p.tar', tarOf({ name: 'etc/n', content: 'new' }))).catch(() => undefined);
+    expect(fs.statSync(outside).mtimeMs).toBe(1_400_000_000_000);
+    expect(fs.statSync(join(stand.root, 'etc/app.conf')).ino).toBe(conf);
+  });
 
   it.each(['not JSON at all\n', '{"times":7}\n', '[]\n', 'null\n', '{"steps":[{"do":"add"}]}\n'])(
     'a journal of our own that is damaged (%j) ends in an error, not in a change',
