@@ -36,13 +36,13 @@ Words in DEBUG, separated by commas (other words in it are left to the command):
                       applied in order. .wh.NAME and .wh..wh..opq in it delete, as in the layers of an image
     #sha256=HEX         refuse any other archive
     #strip=N            leading folders to drop (default: found by bin, etc, lib, opt, usr, var ...)
-    #owner=archive      owners by number from the archive (default: a replaced file keeps its own, new ones are root's)
-    #setuid=keep        keep setuid, setgid and sticky bits (default: dropped)
+    #owner=archive      owners by number from the archive (default: a replaced file keeps its own, what is new is ours)
+    #setuid=keep        keep setuid and setgid bits, and the sticky bit of files (default: dropped)
 DDBG takes the same words and nothing else: an unknown one is an error, and DEBUG is left untouched.
 DDBG= (empty) switches ddbg-entry off.
 DDBG_LOG=json makes every line of ours one JSON object.
 Credentials for fstree: user:password@ in the URL, DDBG_FSTREE_TOKEN (sent as Bearer), DDBG_FSTREE_HEADER='Name: value',
-or netrc ($NETRC, ~/.netrc); never sent to another host, never shown. http_proxy, https_proxy, no_proxy and
+or netrc ($NETRC, ~/.netrc); not sent on by a redirect to another origin, never shown. http_proxy, https_proxy, no_proxy and
 NODE_EXTRA_CA_CERTS are followed. DDBG_FSTREE_LIMIT takes what --limit does.
 
 Flags, for the image's ENTRYPOINT, where docker run -e cannot change them:

@@ -120,7 +120,10 @@ export function makePlan(directives: Directives, input: PlanInput): Plan {
     root: absolutePath('root', flags.root),
     stateDir: absolutePath('state-dir', flags['state-dir']),
     limits: {
-      ...parseLimits('DDBG_FSTREE_LIMIT', input.environment.DDBG_FSTREE_LIMIT),
+      // Off or not asked for, a variable of docker run's must not stop the image.
+      ...(directives.fstree.length === 0
+        ? {}
+        : parseLimits('DDBG_FSTREE_LIMIT', input.environment.DDBG_FSTREE_LIMIT)),
       ...parseLimits('--limit', flags.limit), // the image's word goes over that of docker run
       stallMs: duration('stall-timeout', flags['stall-timeout']),
       totalMs: duration('fetch-timeout', flags['fetch-timeout']),

@@ -115,7 +115,8 @@ describe('arguments', () => {
 describe('limits', () => {
   test('by name, with units; the flag of the image has the last word', () => {
     const argv = ['--limit=entries=7,archive-bytes=2G,depth=none', 'x'];
-    const environment = { DDBG_FSTREE_LIMIT: 'entries=9,file-bytes=3k,unpacked-bytes=1T' };
+    const limit = 'entries=9,file-bytes=3k,unpacked-bytes=1T';
+    const environment = { DDBG: 'fstree=/p.tar', DDBG_FSTREE_LIMIT: limit };
     expect(plan(argv, environment).limits).toEqual({
       entries: 7,
       archiveBytes: 2 * 1024 ** 3,
@@ -128,9 +129,13 @@ describe('limits', () => {
   });
 
   test('of the environment name their variable when they are wrong', () => {
-    expect(() => plan(['x'], { DDBG_FSTREE_LIMIT: 'entries=many' })).toThrow(
-      "DDBG_FSTREE_LIMIT: 'entries=many' is no limit",
-    );
+    const environment = { DDBG: 'fstree=/p.tar', DDBG_FSTREE_LIMIT: 'entries=many' };
+    expect(() => plan(['x'], environment)).toThrow("DDBG_FSTREE_LIMIT: 'entries=many' is no limit");
+  });
+
+  test('of the environment are nothing to an image where no archive is asked for', () => {
+    for (const DDBG of ['', 'stayalive'])
+      expect(plan(['x'], { DDBG, DDBG_FSTREE_LIMIT: 'entries=many' }).limits).not.toHaveProperty('entries');
   });
 });
 

@@ -163,14 +163,14 @@ function refuseLostFiles(arranged: readonly Arranged[], subject: Subject): void 
 }
 
 function nothingLeft(count: number, strip: number, subject: Subject): Error {
-  const why =
-    count === 0 ? 'it holds nothing' : `nothing of its ${count} entries is left below strip=${strip}`;
+  const isEmpty = count === 0 || strip === 0; // it may have the root itself
+  const why = isEmpty ? 'it holds nothing' : `nothing of its ${count} entries is left below strip=${strip}`;
   return refusal(
     'DDBG_ARCHIVE',
     'apply',
     subject,
     why,
-    count === 0 ? undefined : 'Give a lower level: #strip=0.',
+    isEmpty ? undefined : 'Give a lower level: #strip=0.',
   );
 }
 

@@ -6,6 +6,7 @@ import * as fs from 'node:fs';
 import { EntryError, reasonOf } from '../errors.ts';
 import type { ArchiveEntry, EntryKind, ReadArchive, Reading, Sink, Visit } from './archive.ts';
 import { CHUNK_BYTES } from './decompress.ts';
+import { moveLimit } from './limits.ts';
 import { decodeName, nativePath } from './octets.ts';
 import { refusal, stopIfAsked } from './subject.ts';
 import { createTurns } from './turns.ts';
@@ -45,7 +46,11 @@ async function walkFolder(folder: string, depth: number, walk: Walk): Promise<vo
     stopIfAsked(reading.signal, reading.subject);
     await walk.turn();
     if (depth >= reading.limits.depth)
-      refuse(`${folder}${name} is more than ${reading.limits.depth} folders deep, the limit`, walk);
+      refuse(
+        `${folder}${name} is more than ${reading.limits.depth} folders deep, the limit depth`,
+        walk,
+        moveLimit('depth'),
+      );
     await walkEntry(`${folder}${name}`, depth, walk);
   }
   if (!isSame(before, statFolder(folder, walk))) refuseChanged(shown(folder), walk);
@@ -75,7 +80,8 @@ async function walkEntry(name: string, depth: number, walk: Walk): Promise<void>
   const { limits } = walk.reading;
   const stat = attempt(name, walk, () => fs.lstatSync(pathOf(name, walk), { bigint: true }));
   const kind = kindOf(stat, name, walk);
-  if (walk.entries >= limits.entries) refuse(`it holds more than ${limits.entries} entries, the limit`, walk);
+  if (walk.entries >= limits.entries)
+    refuse(`it holds more than ${limits.entries} entries, the limit entries`, walk, moveLimit('entries'));
   const first = firstName(stat, kind, name, walk);
   const entry = describe(stat, first === undefined ? kind : 'hardlink', name, first, walk);
   walk.entries += 1;
@@ -133,10 +139,18 @@ function readLink(name: string, walk: Walk): string {
 async function readContent(entry: ArchiveEntry, stat: fs.BigIntStats, walk: Walk): Promise<void> {
   const { limits } = walk.reading;
   if (entry.size > limits.fileBytes)
-    refuse(`${entry.name} is larger than the limit fileBytes, ${bytesText(limits.fileBytes)}`, walk);
+    refuse(
+      `${entry.name} is larger than the limit file-bytes, ${bytesText(limits.fileBytes)}`,
+      walk,
+      moveLimit('file-bytes'),
+    );
   walk.bytes += entry.size;
   if (walk.bytes > limits.unpackedBytes)
-    refuse(`it holds more than ${bytesText(limits.unpackedBytes)}, the limit unpackedBytes`, walk);
+    refuse(
+      `it holds more than ${bytesText(limits.unpackedBytes)}, the limit unpacked-bytes`,
+      walk,
+      moveLimit('unpacked-bytes'),
+    );
   // O_NONBLOCK: it may be a FIFO by now, and to open one without a writer would wait for ever.
   const fd = attempt(entry.name, walk, () =>
     fs.openSync(pathOf(entry.name, walk), O_RDONLY | O_NOFOLLOW | O_NONBLOCK),

@@ -303,12 +303,15 @@ function wrongStatus(who: 'server' | 'proxy', { statusCode = 0, headers }: Incom
 }
 
 function hintFor(status: number, who: 'server' | 'proxy', { proxy, start }: Job): string {
+  const isGiven = Object.keys(start.headers).length > 0;
   if (status === 407 && proxy !== undefined) {
     return `Put credentials into ${proxy.variable} (http://user:password@host:port, percent-encoded).`;
   }
   if (who === 'proxy') return `Ask whoever runs the proxy, or go without: no_proxy=${start.url.hostname}.`;
   if (status === 401 || status === 403) {
-    return 'Put credentials into the address (https://user:password@host/...), DDBG_FSTREE_TOKEN, DDBG_FSTREE_HEADER or ~/.netrc, or use an address that needs none.';
+    return isGiven
+      ? 'The credentials that were sent are refused: check them, and that they are for this address.'
+      : 'Put credentials into the address (user and password before the host), DDBG_FSTREE_TOKEN, DDBG_FSTREE_HEADER or ~/.netrc, or use an address that needs none.';
   }
   return 'Check the address: open it from inside the container, for instance with curl -fI.';
 }

@@ -17,7 +17,7 @@ export async function copyLocal(
   const path = pathOf(location, subject);
   // O_NONBLOCK: to open a FIFO without a writer would otherwise wait for ever.
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((error: unknown) => {
-    throw unreadable(error, path, subject);
+    throw unreadable(error, subject);
   });
   try {
     await refuseOddFile(file, path, subject);
@@ -25,7 +25,7 @@ export async function copyLocal(
     for (;;) {
       stopIfAsked(signal, subject);
       const { bytesRead } = await file.read(buffer, 0, CHUNK_BYTES, null).catch((error: unknown) => {
-        throw unreadable(error, path, subject);
+        throw unreadable(error, subject);
       });
       if (bytesRead === 0) return;
       store.write(buffer.subarray(0, bytesRead));
@@ -61,10 +61,10 @@ async function refuseOddFile(file: FileHandle, path: string, subject: Subject): 
   throw refusal('DDBG_FETCH', 'read', subject, `${path} is ${kind}, not a file`, hint);
 }
 
-function unreadable(error: unknown, path: string, subject: Subject): Error {
+function unreadable(error: unknown, subject: Subject): Error {
   const hint =
     errnoOf(error) === 'ENOENT'
       ? `The path is one inside the container, seen from ${process.cwd()}; mount the file with -v.`
       : undefined;
-  return refusal('DDBG_FETCH', 'read', subject, `${path}: ${reasonOf(error)}`, hint, error);
+  return refusal('DDBG_FETCH', 'read', subject, reasonOf(error), hint, error);
 }

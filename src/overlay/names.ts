@@ -1,4 +1,5 @@
 /** Is a name in an archive safe to write? Pure: the disk is asked elsewhere (check.ts). */
+import { moveLimit } from './limits.ts';
 import { nameBytes } from './octets.ts';
 
 export type CheckedName =
@@ -29,7 +30,10 @@ export function checkName(name: string, depthLimit: number): CheckedName {
   const components = name.split('/').filter((component) => component !== '' && component !== '.');
   if (components.includes('..')) return { refused: "its name goes up with '..'" };
   if (components.length > depthLimit)
-    return { refused: `it is ${components.length} folders deep, the limit is ${depthLimit}` };
+    return {
+      refused: `it is ${components.length} folders deep, the limit depth is ${depthLimit}`,
+      hint: moveLimit('depth'),
+    };
   if (components.some((component) => nameBytes(component) > COMPONENT_BYTES))
     return { refused: `a part of its name is longer than ${COMPONENT_BYTES} bytes` };
   return components.some((component) => component.startsWith(WHITEOUT))

@@ -144,7 +144,7 @@ function recogniseFile(stored: Stored, location: string, subject: Subject): Form
   const found = recognise(head.subarray(0, length), location);
   if ('format' in found) return found.format;
   const size = stored.bytes === 0 ? '' : ` of ${bytesText(stored.bytes)}`;
-  const why = `it looks like ${found.looksLike}${size}, not like a tar, tar.gz or zip`;
+  const why = `it looks like ${found.looksLike}${size}, not like a tar (plain, gz, zst, xz, bz2, br) or a zip`;
   throw refusal('DDBG_ARCHIVE', 'use', subject, why, found.hint);
 }
 

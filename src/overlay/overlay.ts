@@ -62,15 +62,13 @@ export async function applyOverlays(
   sources: readonly FstreeSource[],
   options: OverlayOptions,
 ): Promise<OverlayReport> {
-  const { log, signal, environment = process.env, limits } = options;
+  const { log, signal, environment = process.env } = options;
+  const limits = withDefaults(options.limits);
   const root = openDirectory(options.root, 'root');
   const workDir = openDirectory(options.workDir, 'work directory');
   sweepDownloads(workDir);
   const transaction = openTransaction(root, workDir, log);
-  const job: Job = {
-    ...{ root, workDir, log, signal, environment, transaction },
-    limits: withDefaults(limits),
-  };
+  const job: Job = { root, workDir, log, signal, environment, transaction, limits };
   const downloads: string[] = [];
   const reports: SourceReport[] = [];
   try {

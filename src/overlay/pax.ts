@@ -173,5 +173,5 @@ function base256(block: Buffer, start: number, length: number): number {
   return Number.isSafeInteger(value) ? value : Number.NaN;
 }
 
-const NO_SPARSE = 'Make the archive again without --sparse.';
+const NO_SPARSE = 'Make the archive again: GNU tar without --sparse, bsdtar with --no-read-sparse.';
 const NO_NEWLINE = 'Make the archive again with tar --format=gnu, or without --xattrs and --acls.';

@@ -73,7 +73,7 @@ export function createSpool(context: SpoolContext): Spool {
       compared = undefined;
     };
     const begin = (): void => {
-      [fd, place] = attempt(subject, entry, () => shelf.create(entry, components, mode & 0o777));
+      [fd, place] = attempt(context, entry, () => shelf.create(entry, components, mode & 0o777));
     };
     current = { close };
     if (compared === undefined) begin();
@@ -81,11 +81,11 @@ export function createSpool(context: SpoolContext): Spool {
       write(chunk) {
         if (compared !== undefined && !compared.isNext(chunk)) {
           begin();
-          attempt(subject, entry, () => compared?.copyStart(size, fd));
+          attempt(context, entry, () => compared?.copyStart(size, fd));
           compared.close();
           compared = undefined;
         }
-        if (compared === undefined) attempt(subject, entry, () => disk.writeAll(fd, chunk));
+        if (compared === undefined) attempt(context, entry, () => disk.writeAll(fd, chunk));
         digest.update(chunk);
         size += chunk.length;
         spool.bytes += chunk.length;
@@ -95,7 +95,7 @@ export function createSpool(context: SpoolContext): Spool {
         if (size !== entry.size) throw changed(subject);
         const sha256 = digest.hex();
         if (compared === undefined) {
-          attempt(subject, entry, () => finish(fd, entry, mode, umask));
+          attempt(context, entry, () => finish(fd, entry, mode, umask));
           contents.set(entry.index, { sha256, size, file: place, existing: undefined });
         } else {
           contents.set(entry.index, { sha256, size, file: undefined, existing: compared.identity });
@@ -121,8 +121,8 @@ export function createSpool(context: SpoolContext): Spool {
       const content = contentOf(entry);
       if (content.file !== undefined) return content.file;
       const file = shelf.aside(entry);
-      attempt(subject, entry, () => disk.copySync(content.existing?.path ?? '', file));
-      const sha256 = attempt(subject, entry, () => digestOf(file));
+      attempt(context, entry, () => disk.copySync(content.existing?.path ?? '', file));
+      const sha256 = attempt(context, entry, () => digestOf(file));
       if (sha256 !== content.sha256) throw changed(subject);
       contents.set(entry.index, { ...content, file });
       return file;
@@ -146,7 +146,7 @@ function createShelf(directory: string, budget: Budget): Shelf {
   const makeOnce = (folder: string): void => {
     if (folders.has(folder)) return;
     if (folder.startsWith(`${directory}/`)) makeOnce(folder.slice(0, folder.lastIndexOf('/')));
-    budget.take(folder, 0);
+    budget.take(folder.slice(directory.length + 1) || 'the archive', 0);
     disk.makeFolders(folder);
     folders.add(folder);
   };
@@ -269,10 +269,10 @@ function createBudget({ subject, directory }: SpoolContext): Budget {
   let bytes = blocks === 0 ? Number.POSITIVE_INFINITY : (isRoot ? bfree : bavail) * bsize;
   let inodes = files === 0 ? Number.POSITIVE_INFINITY : ffree;
   const free = bytes;
-  const place = directory.replace(/\/\.ddbg-overlay\/.*$/, '') || '/';
+  const place = placeOf(directory);
   return {
     take(name, size) {
-      bytes -= size;
+      bytes -= Math.ceil(size / bsize) * bsize;
       inodes -= 1;
       if (bytes < 0) {
         const why = `it needs ${bytesText(free - bytes)} up to ${name}, the file system of ${place} has ${bytesText(free)} left`;
@@ -292,19 +292,19 @@ function changed(subject: Subject): Error {
   return refusal('DDBG_ARCHIVE', 'apply', subject, 'something changed while it was read', 'Try again.');
 }
 
-function attempt<T>(subject: Subject, { name }: ArchiveEntry, action: () => T): T {
+function attempt<T>({ subject, directory }: SpoolContext, { name }: ArchiveEntry, action: () => T): T {
   try {
     return action();
   } catch (error) {
     if (error instanceof EntryError) throw error;
-    const hint = errnoOf(error) === 'ENOSPC' ? ROOM : undefined;
-    throw refusal(
-      'DDBG_WRITE',
-      'write',
-      subject,
-      `${name}: ${reasonOf(error)}; nothing is changed`,
-      hint,
-      error,
-    );
+    const isFull = errnoOf(error) === 'ENOSPC';
+    const why = isFull ? `ENOSPC, the file system of ${placeOf(directory)} is full` : reasonOf(error);
+    const hint = isFull ? ROOM : undefined;
+    throw refusal('DDBG_WRITE', 'write', subject, `${name}: ${why}; nothing is changed`, hint, error);
   }
+}
+
+/** Whose file system the spool is on, as people know it. */
+function placeOf(directory: string): string {
+  return directory.replace(/\/\.ddbg-overlay\/.*$/, '') || '/';
 }

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, constants, ftruncateSync, openSync, statfsSync, writeSync } from 'node:fs';
 import { errnoOf, reasonOf } from '../errors.ts';
+import { moveLimit } from './limits.ts';
 import { refusal, type Subject } from './subject.ts';
 import { bytesText } from './units.ts';
 
@@ -78,8 +79,8 @@ function tooLarge(subject: Subject, limitBytes: number): Error {
     'DDBG_FETCH',
     'fetch',
     subject,
-    `it is larger than the limit archiveBytes, ${bytesText(limitBytes)}`,
-    'Make the archive smaller: it needs only the files that differ.',
+    `it is larger than the limit archive-bytes, ${bytesText(limitBytes)}`,
+    `Make the archive smaller: it needs only the files that differ. ${moveLimit('archive-bytes')}`,
   );
 }
 

@@ -11,6 +11,7 @@ import { Pax } from 'tar/pax';
 import { reasonOf } from '../errors.ts';
 import type { ArchiveEntry, EntryKind, ReadArchive, Reading, Sink, Visit } from './archive.ts';
 import { isZero, JOINED, type Unpack } from './decompress.ts';
+import { moveLimit } from './limits.ts';
 import { type Extensions, type PlainHeader, readHeader, readLongName, readPax, type Verdict } from './pax.ts';
 import { isTarHeader, isZeroBlock, recognise, TAKES } from './recognise.ts';
 import { refusal, stopIfAsked } from './subject.ts';
@@ -134,8 +135,12 @@ function createFeeder(visit: Visit, reading: Reading, what: string): Feeder {
     if (size < 0) refuse(`it holds a size that cannot be read, of ${name}`);
     if (kind !== 'file' && size > 0) refuse(`it holds a ${kind} with content, ${name}`);
     if (size > limits.fileBytes)
-      refuse(`${name} is larger than the limit fileBytes, ${bytesText(limits.fileBytes)}`);
-    if (index >= limits.entries) refuse(`it holds more than ${limits.entries} entries, the limit`);
+      refuse(
+        `${name} is larger than the limit file-bytes, ${bytesText(limits.fileBytes)}`,
+        moveLimit('file-bytes'),
+      );
+    if (index >= limits.entries)
+      refuse(`it holds more than ${limits.entries} entries, the limit entries`, moveLimit('entries'));
     const isLink = kind === 'symlink' || kind === 'hardlink';
     const target = extensions?.linkpath ?? header.linkname;
     if (name === '') refuse('it holds an entry without a name');
@@ -279,7 +284,10 @@ function createFeeder(visit: Visit, reading: Reading, what: string): Feeder {
       stopIfAsked(signal, subject);
       total += chunk.length;
       if (total > limits.unpackedBytes) {
-        refuse(`it unpacks to more than ${bytesText(limits.unpackedBytes)}, the limit unpackedBytes`);
+        refuse(
+          `it unpacks to more than ${bytesText(limits.unpackedBytes)}, the limit unpacked-bytes`,
+          moveLimit('unpacked-bytes'),
+        );
       }
       held = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
       for (let taken = step(held); taken > 0; taken = step(held)) held = held.subarray(taken);
@@ -307,4 +315,4 @@ function wantedOf(expected: Expected, atHand: number): number {
 
 const NO_SUM = 'the checksum of a header does not fit';
 const REMAKE = 'Make the archive again with GNU tar or bsdtar, without special options.';
-const NO_DEVICES = 'Leave it out of the archive: tar --exclude=dev, or pack only the files that differ.';
+const NO_DEVICES = 'Leave it out of the archive (tar --exclude=NAME), or pack only the files that differ.';

@@ -17,6 +17,7 @@ import {
 import { EntryError, errnoOf, reasonOf } from '../errors.ts';
 import type { ArchiveEntry, EntryKind, ReadArchive, Reading, Sink, Visit } from './archive.ts';
 import { CHUNK_BYTES } from './decompress.ts';
+import { moveLimit } from './limits.ts';
 import { decodeName, utf8 } from './octets.ts';
 import { refusal, stopIfAsked } from './subject.ts';
 import { createTurns } from './turns.ts';
@@ -364,7 +365,11 @@ function rawNameOf(entry: Entry): Buffer {
 
 function refuseMany(count: number, reading: Reading): void {
   if (count > reading.limits.entries)
-    refuse(reading, `it holds ${count} entries; the limit is ${reading.limits.entries}`);
+    refuse(
+      reading,
+      `it holds ${count} entries; the limit entries is ${reading.limits.entries}`,
+      moveLimit('entries'),
+    );
 }
 
 function refuseLargeSizes(entries: readonly Entry[], reading: Reading): void {
@@ -375,14 +380,16 @@ function refuseLargeSizes(entries: readonly Entry[], reading: Reading): void {
     if (entry.uncompressedSize > fileBytes) {
       refuse(
         reading,
-        `${nameOf(entry, reading)} is larger than the limit fileBytes, ${bytesText(fileBytes)}`,
+        `${nameOf(entry, reading)} is larger than the limit file-bytes, ${bytesText(fileBytes)}`,
+        moveLimit('file-bytes'),
       );
     }
   }
   if (sum > unpackedBytes) {
     refuse(
       reading,
-      `it unpacks to ${bytesText(sum)}; the limit unpackedBytes is ${bytesText(unpackedBytes)}`,
+      `it unpacks to ${bytesText(sum)}; the limit unpacked-bytes is ${bytesText(unpackedBytes)}`,
+      moveLimit('unpacked-bytes'),
     );
   }
 }

@@ -256,7 +256,7 @@ describe('a way out of the root', () => {
     [
       '100,000 folders by a PAX path',
       [paxHeader({ path: `${'d/'.repeat(100_000)}x` }), { name: 'x', content: 'x' }],
-      /100001 folders deep, the limit is 100/,
+      /100001 folders deep, the limit depth is 100/,
     ],
     [
       '100,000 folders by a long name',
@@ -397,7 +397,7 @@ describe('two readings of one archive', () => {
     [
       'a size beyond all, in base 256',
       [{ ...good, change: (header) => header.fill(0x7f, 125, 136).fill(0x80, 124, 125) }],
-      /size|fileBytes/,
+      /size|file-bytes/,
     ],
     [
       'a size that is no number',

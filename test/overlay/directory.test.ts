@@ -77,8 +77,8 @@ describe('what it refuses', () => {
 
   it.each([
     [{ entries: 2 }, /more than 2 entries/],
-    [{ fileBytes: 1000 }, /large is larger than the limit fileBytes/],
-    [{ unpackedBytes: 3000 }, /unpackedBytes/],
+    [{ fileBytes: 1000 }, /large is larger than the limit file-bytes/],
+    [{ unpackedBytes: 3000 }, /unpacked-bytes/],
     [{ depth: 2 }, /opt\/deep\/er is more than 2 folders deep/],
   ])('more than the limit %j', async (limits, why) => {
     const place = makePlace();

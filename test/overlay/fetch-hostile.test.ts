@@ -39,7 +39,7 @@ it.each(['endless', 'announced', 'announced by a 206'])('stops at archiveBytes: 
     }
   });
   const error = await refused(url, 'DDBG_FETCH', { limits: { archiveBytes: 1e6 } });
-  expect(error.message).toContain('larger than the limit archiveBytes, 1.0 MB');
+  expect(error.message).toContain('larger than the limit archive-bytes, 1.0 MB');
 });
 
 it('refuses a body that is shorter than announced, and takes no byte behind one that is longer', async () => {

@@ -229,7 +229,7 @@ describe('what compressors write', () => {
     let seen = 0;
     const limits = withDefaults({ unpackedBytes: 5_000_000 });
     const error = await refused(path, { limits, onPiece: () => (seen += 1) });
-    expect(error.message).toMatch(/unpackedBytes/);
+    expect(error.message).toMatch(/unpacked-bytes/);
     expect(seen).toBeLessThan(100);
   });
 

@@ -38,6 +38,22 @@ it('sweeps what killed runs have downloaded, whoever has their pid now', async (
   ).toEqual(kept.sort());
 });
 
+it.each([{ entries: 'lots' }, { 'archive-bytes': 2 }, { depth: Number.NaN }, { entries: -1 }])(
+  'refuses limits that are none, %j',
+  async (limits) => {
+    const stand = makeStand();
+    const patch = stand.file('p.tar', tarOf({ name: 'etc/n', content: 'n' }));
+    const error = await stand.refused(patch, 'DDBG_BAD_USAGE', { limits: limits as object });
+    expect(error.hint).toContain('archiveBytes');
+  },
+);
+
+it('refuses a tar with nothing but its root', async () => {
+  const stand = makeStand();
+  const empty = stand.file('p.tar', tarOf({ name: './', type: '5' }));
+  expect((await stand.refused(empty, 'DDBG_ARCHIVE')).message).toMatch(/it holds nothing$/);
+});
+
 describe('existing things', () => {
   it.skipIf(!isRoot)('keeps the owner of a file that it replaces; what is new is ours', async () => {
     const stand = makeStand();

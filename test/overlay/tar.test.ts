@@ -443,8 +443,8 @@ describe('what it refuses, the root as it was', () => {
 
   it.each([
     [{ entries: 2 }, /2 entries/],
-    [{ unpackedBytes: 5000 }, /unpackedBytes/],
-    [{ fileBytes: 1000 }, /fileBytes/],
+    [{ unpackedBytes: 5000 }, /unpacked-bytes/],
+    [{ fileBytes: 1000 }, /file-bytes/],
   ])('more than the limit %j', async (limits, why) => {
     const stand = makeStand();
     const parts = [good, { name: 'etc/b', content: 'b' }, { name: 'etc/c', content: 'c'.repeat(4000) }];

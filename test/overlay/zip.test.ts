@@ -366,14 +366,14 @@ describe('what it refuses, the root as it was', () => {
     );
     const limits = { unpackedBytes: 3e6 };
     expect((await stand.refused(stand.file('p.zip', bomb), 'DDBG_ARCHIVE', { limits })).message).toMatch(
-      /5\.0 MB.*unpackedBytes/,
+      /5\.0 MB.*unpacked-bytes/,
     );
     expect(
       (await stand.refused(stand.file('p.zip', bomb), 'DDBG_ARCHIVE', { limits: { entries: 4 } })).message,
     ).toMatch(/5 entries/);
     expect(
       (await stand.refused(stand.file('p.zip', bomb), 'DDBG_ARCHIVE', { limits: { fileBytes: 5 } })).message,
-    ).toMatch(/fileBytes/);
+    ).toMatch(/file-bytes/);
   });
 });
 
