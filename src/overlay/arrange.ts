@@ -3,12 +3,12 @@
  * and hard links settled. Pure: what it must know of the disk it is told.
  */
 import type { ArchiveEntry } from './archive.ts';
+import { isOurName } from './journal.ts';
 import type { OverlayLimits } from './limits.ts';
 import { checkLinkTarget, checkName } from './names.ts';
 import { looksLikeImage } from './recognise.ts';
 import { type FoundStrip, findStrip, type StripName, singleFolder } from './strip.ts';
 import { refusal, type Subject } from './subject.ts';
-import { isOurName } from './transaction.ts';
 
 export interface Arranged {
   readonly entry: ArchiveEntry;

@@ -22,7 +22,7 @@ import { createSpool, type Spool } from './spool.ts';
 import { openStore, type Stored } from './store.ts';
 import { findStrip, type StripName } from './strip.ts';
 import { refusal, type Subject, stopIfAsked, subjectOf } from './subject.ts';
-import { bytesText, countText } from './units.ts';
+import { bytesText, countText, someOf } from './units.ts';
 
 export interface ObtainContext {
   readonly root: string;
@@ -262,10 +262,6 @@ function logArrangement(
       dropped: attributed,
     });
   }
-}
-
-function someOf(names: readonly string[]): string {
-  return `${names.slice(0, 3).join(', ')}${names.length > 3 ? ', ...' : ''}`;
 }
 
 function existsBelow(root: string, name: string): boolean {

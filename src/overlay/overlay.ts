@@ -11,7 +11,7 @@ import { EntryError, reasonOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { FstreeSource } from '../parse.ts';
 import { maskUrls } from '../secrets.ts';
-import { check } from './check.ts';
+import { type Checked, check } from './check.ts';
 import { commit, openDirectory, withLosses } from './commit.ts';
 import * as disk from './disk.ts';
 import { type GivenLimits, withDefaults } from './limits.ts';
@@ -28,8 +28,9 @@ import { addRun, readRecord, stageRecord } from './record.ts';
 import { logReport, makeReport, type OverlayReport, type SourceReport } from './report.ts';
 import { digestOf } from './spool.ts';
 import { stage } from './stage.ts';
-import { refusal, stopIfAsked, subjectOf } from './subject.ts';
+import { refusal, type Subject, stopIfAsked, subjectOf } from './subject.ts';
 import { openTransaction, type Transaction } from './transaction.ts';
+import { someOf } from './units.ts';
 
 export interface OverlayOptions {
   /** The directory that archives are put onto; absolute. Whether `/` is a container's is the caller's to ask. */
@@ -137,6 +138,7 @@ async function apply(
       volume,
     });
   }
+  warnOfOwners(checked, subject, log);
   const old = `${transaction.directory}/old/${number}`;
   const staged = stage(checked, { subject, taking: source, spool, transaction, mounts, old });
   const facts = {
@@ -149,6 +151,18 @@ async function apply(
   stopIfAsked(signal, subject);
   commit(staged.steps, transaction, subject, root);
   return report;
+}
+
+/** Nobody but root can give files away. */
+function warnOfOwners({ placements }: Checked, subject: Subject, log: Log): void {
+  const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
+  if (uid === 0) return;
+  const paths = placements
+    .filter(({ before, inPlace }) => before === 'file' && !inPlace)
+    .filter(({ stat }) => stat?.uid !== uid || stat.gid !== gid)
+    .map(({ shown }) => shown);
+  if (paths.length === 0) return;
+  log.warn(`what ${subject} replaces will belong to uid ${uid}, gid ${gid}: ${someOf(paths)}`, { paths });
 }
 
 function digestIfReadable(file: string): string | undefined {

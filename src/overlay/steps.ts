@@ -166,11 +166,20 @@ export function exists(path: string): boolean {
 }
 
 /** Where we may write we may not always set times: that is the owner's, and root's unless CAP_FOWNER was taken away. */
-export function setTimesIfOurs(path: string, times: Times): void {
+function setTimesIfOurs(path: string, times: Times): void {
   try {
     disk.setTimes(path, times);
   } catch (error) {
     if (errnoOf(error) !== 'EPERM' || disk.lstatSync(path).uid === process.geteuid?.()) throw error;
+  }
+}
+
+/** One that is gone needs none, and on a read-only one nothing has changed. */
+export function restoreTimes(path: string, times: Times): void {
+  try {
+    setTimesIfOurs(path, times);
+  } catch (error) {
+    if (!['ENOENT', 'ENOTDIR', 'EROFS'].includes(errnoOf(error) ?? '')) throw error;
   }
 }
 

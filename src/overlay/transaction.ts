@@ -12,23 +12,16 @@
  * the disk, so a machine that loses its power loses this promise too.
  */
 import { randomBytes } from 'node:crypto';
-import { appendFileSync, linkSync, readFileSync, readlinkSync, type Stats, writeFileSync } from 'node:fs';
+import { appendFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { readStat } from '../container/stat.ts';
 import { EntryError, errnoOf, reasonOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import * as disk from './disk.ts';
+import { type Done, FOLDER, formatLine, type Line, readJournal } from './journal.ts';
+import { busy, claim, prepareAndPlace, refuseOthers, sweep } from './lock.ts';
 import { readMounts } from './mounts.ts';
-import { exists, type Step, setTimesIfOurs, undo } from './steps.ts';
-import type { Times } from './times.ts';
+import { exists, restoreTimes, undo } from './steps.ts';
 import { countText } from './units.ts';
-
-const FOLDER = '.ddbg-overlay';
-
-/** A name that no archive may bring. */
-export function isOurName(component: string): boolean {
-  return component.startsWith(FOLDER);
-}
 
 export interface Transaction {
   /** Ours alone, mode 0700. */
@@ -41,25 +34,6 @@ export interface Transaction {
   finish(done: Done): readonly string[];
   /** The root as it was. Returns what could not be put back. */
   rollBack(): readonly string[];
-}
-
-/** A line of the journal. */
-export type Line =
-  /** Directories whose times must survive, before something in them changes. */
-  | { readonly times: readonly (readonly [directory: string, times: Times])[] }
-  /** What lies outside the folder for a while, beside its target. */
-  | { readonly temporary: readonly string[] }
-  | { readonly steps: readonly Step[] }
-  | { readonly done: Done };
-
-/** What is left to do when all steps are done. */
-export interface Done {
-  /** Where the originals go, prepared; undefined: they are not kept. */
-  readonly backup: string | undefined;
-  /** Files that are renamed: the record. */
-  readonly publish: readonly { readonly from: string; readonly to: string }[];
-  /** Trees that are not needed any more. */
-  readonly remove: readonly string[];
 }
 
 /**
@@ -100,7 +74,7 @@ function createTransaction(directory: string, workDir: string, lines: Line[]): T
   return {
     directory,
     note(line) {
-      appendFileSync(journal, asText(line), { mode: 0o600 });
+      appendFileSync(journal, formatLine(line), { mode: 0o600 });
       lines.push(line);
     },
     prepareBackup(backup) {
@@ -118,10 +92,6 @@ function createTransaction(directory: string, workDir: string, lines: Line[]): T
     },
     rollBack: () => takeBack(held),
   };
-}
-
-function asText(line: Line): string {
-  return `${JSON.stringify(line)}\n`;
 }
 
 function takeBack(held: Held): readonly string[] {
@@ -216,15 +186,6 @@ function takeAway(directory: string, workDir: string, restoreRoot: () => void, l
   restoreRoot(); // it may have lain there
 }
 
-/** One that is gone needs none, and on a read-only one nothing has changed. */
-function restoreTimes(path: string, times: Times): void {
-  try {
-    setTimesIfOurs(path, times);
-  } catch (error) {
-    if (!['ENOENT', 'ENOTDIR', 'EROFS'].includes(errnoOf(error) ?? '')) throw error;
-  }
-}
-
 function attempt(shown: string, lost: string[], action: () => void): void {
   try {
     action();
@@ -233,10 +194,7 @@ function attempt(shown: string, lost: string[], action: () => void): void {
   }
 }
 
-/**
- * The folder is made ready elsewhere, with its owner and the times of the root in it, and comes to its place by a
- * rename, which fails where one is: so it is never there without them. What a dead run has left is put right first.
- */
+/** What a dead run has left is put right first. */
 function acquire(directory: string, workDir: string, root: string, log: Log): Transaction {
   sweep(dirname(directory), workDir);
   for (let tries = 0; tries < 5; tries += 1) {
@@ -247,209 +205,6 @@ function acquire(directory: string, workDir: string, root: string, log: Log): Tr
     putRight({ directory, workDir, lines: readJournal(join(directory, 'journal')) }, log);
   }
   throw busy(directory, 'it is taken again and again');
-}
-
-/** Undefined: there is one already. */
-function prepareAndPlace(directory: string, workDir: string, root: string): Line[] | undefined {
-  const lines: Line[] = [{ times: [[root, disk.timesOf(root)]] }];
-  const place = dirname(directory);
-  const prepared: string[] = [];
-  try {
-    for (const parent of new Set([workDir, place])) {
-      const path = join(parent, nameOfNew());
-      prepared.push(path);
-      prepare(path, lines);
-      if (renameUnlessElsewhere(path, directory)) return lines;
-      // It waits: should a KILL come now, its journal says what times the root has had.
-    }
-  } catch (error) {
-    if (!['ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes(errnoOf(error) ?? '')) throw error;
-    return undefined;
-  } finally {
-    for (const path of prepared.toReversed()) {
-      attempt(path, [], () => disk.removeTree(path));
-      if (dirname(path) === root) attempt(root, [], () => restore(lines));
-    }
-  }
-  throw new Error('it cannot be renamed into its place');
-}
-
-function restore(lines: readonly Line[]): void {
-  for (const line of lines)
-    if ('times' in line) for (const [path, times] of line.times) restoreTimes(path, times);
-}
-
-function prepare(path: string, lines: readonly Line[]): void {
-  disk.mkdirSync(path, 0o700);
-  disk.chmodSync(path, 0o700); // below a folder with setgid it has that bit too
-  writeFileSync(join(path, 'owner'), JSON.stringify(identify()), { mode: 0o600, flag: 'wx' });
-  writeFileSync(join(path, 'journal'), lines.map(asText).join(''), { mode: 0o600, flag: 'wx' });
-}
-
-/** False: it lies on another file system. */
-function renameUnlessElsewhere(from: string, to: string): boolean {
-  try {
-    disk.renameSync(from, to);
-    return true;
-  } catch (error) {
-    if (errnoOf(error) !== 'EXDEV') throw error;
-    return false;
-  }
-}
-
-/** Whose it is, from the first moment on: its owner's file is not there yet. */
-function nameOfNew(): string {
-  return `${FOLDER}-new-${process.pid}-${readStat('self')?.startTicks ?? 0}-${randomBytes(6).toString('hex')}`;
-}
-
-/** What was on its way in or out when its run was killed. It knows what times the root had before. */
-function sweep(place: string, workDir: string): void {
-  const places = [...new Set([place, workDir])]; // the notes go last
-  const left = places.flatMap((parent) => leftIn(parent));
-  if (left.length === 0) return;
-  const times = new Map(places.map((parent) => [parent, disk.timesOf(parent)]));
-  for (const path of left.toReversed()) {
-    const [first] = readJournal(join(path, 'journal'));
-    if (first !== undefined && 'times' in first)
-      for (const [root, noted] of first.times) times.set(root, noted);
-  }
-  for (const parent of places) {
-    for (const path of left) if (dirname(path) === parent) attempt(path, [], () => disk.removeTree(path));
-    for (const [path, noted] of times) attempt(path, [], () => restoreTimes(path, noted));
-  }
-}
-
-const LEAVING = /^\.ddbg-overlay-(?:old|new-(?<pid>\d+)-(?<start>\d+))-[0-9a-f]{12}$/;
-
-function leftIn(parent: string): readonly string[] {
-  const names = disk.readdirSync(parent).filter((name) => {
-    const found = LEAVING.exec(name);
-    const path = join(parent, name);
-    return found !== null && isOurs(disk.lookAt(path)) && !isBeingPrepared(path, found.groups);
-  });
-  return names.map((name) => join(parent, name));
-}
-
-function isBeingPrepared(path: string, { pid, start }: Readonly<Record<string, string>> = {}): boolean {
-  if (pid === undefined) return false; // on its way out
-  const owner = readOwner(join(path, 'owner'));
-  return owner === undefined ? readStat(Number(pid))?.startTicks === Number(start) : isAlive(owner);
-}
-
-/** A journal is an order to rename files: nobody else's is ever read. */
-function refuseOthers(directory: string): void {
-  const stat = disk.lookAt(directory);
-  if (stat === undefined) return;
-  const { uid, mode } = stat;
-  if (isOurs(stat)) return;
-  throw busy(directory, `it belongs to uid ${uid}, mode ${(mode & 0o7777).toString(8)}, and not to us alone`);
-}
-
-function isOurs(stat: Stats | undefined): boolean {
-  return stat?.isDirectory() === true && stat.uid === process.geteuid?.() && (stat.mode & 0o077) === 0;
-}
-
-/** False: try once more. The owner's file appears whole, by link(2): whoever makes it has the lock. */
-function claim(directory: string, root: string): boolean {
-  const file = join(directory, 'owner');
-  const own = `${file}.${randomBytes(6).toString('hex')}`;
-  try {
-    writeFileSync(own, JSON.stringify(identify()), { mode: 0o600, flag: 'wx' });
-    linkSync(own, file);
-    return true;
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return false; // the folder went away
-    if (errnoOf(error) !== 'EEXIST') throw error;
-  } finally {
-    disk.removeTree(own);
-  }
-  refuseIfAlive(file, directory, root);
-  evict(file, directory, root);
-  return false;
-}
-
-interface Owner {
-  readonly pid: number;
-  readonly startTicks: number | undefined;
-  readonly boot: string;
-  /** The pid namespace: a restarted container has a new one. */
-  readonly namespace: string;
-}
-
-function identify(): Owner {
-  return {
-    pid: process.pid,
-    startTicks: readStat('self')?.startTicks,
-    boot: textOr('', () => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()),
-    namespace: textOr('', () => readlinkSync('/proc/self/ns/pid')),
-  };
-}
-
-function textOr(otherwise: string, read: () => string): string {
-  try {
-    return read();
-  } catch {
-    return otherwise;
-  }
-}
-
-function refuseIfAlive(file: string, directory: string, root: string): void {
-  const owner = readOwner(file);
-  if (owner === undefined) return;
-  if (isAlive(owner)) throw busy(directory, `process ${owner.pid} is laying another overlay over it`);
-  const here = identify();
-  // The root of a container ends with its pids; any other directory may be in the hands of another container.
-  if (root !== '/' && owner.boot === here.boot && owner.namespace !== here.namespace)
-    throw busy(
-      directory,
-      `a process of another container (${owner.namespace}) is at work, or was killed there`,
-    );
-}
-
-function isAlive({ pid, startTicks, boot, namespace }: Owner): boolean {
-  const here = identify();
-  return boot === here.boot && namespace === here.namespace && readStat(pid)?.startTicks === startTicks;
-}
-
-function readOwner(file: string): Owner | undefined {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8')) as Owner;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Takes a dead owner's file away. Whoever came first may have put a living one there: that goes back. */
-function evict(file: string, directory: string, root: string): void {
-  const aside = `${file}.${randomBytes(6).toString('hex')}`;
-  try {
-    disk.renameSync(file, aside);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return;
-    throw error;
-  }
-  try {
-    refuseIfAlive(aside, directory, root);
-  } catch (error) {
-    disk.renameSync(aside, file);
-    throw error;
-  }
-  disk.unlinkSync(aside);
-}
-
-function busy(directory: string, why: string): EntryError {
-  return new EntryError('DDBG_WRITE', `cannot lay an overlay over ${dirname(directory)}: ${why}`, {
-    hint: `Wait for it to end. If you are sure that nobody is at work there, remove ${directory}.`,
-  });
-}
-
-/** A last line that is cut off announced something that was not begun. */
-function readJournal(path: string): Line[] {
-  const text = textOr('', () => readFileSync(path, 'utf8'));
-  return text
-    .split('\n')
-    .slice(0, -1)
-    .map((line) => JSON.parse(line) as Line);
 }
 
 function putRight(held: Held, log: Log): void {

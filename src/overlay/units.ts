@@ -24,3 +24,8 @@ export function countText(count: number, one: string, many = `${one}s`): string 
 export function modeText(mode: number): string {
   return (mode & 0o7777).toString(8).padStart(4, '0');
 }
+
+/** The first three of them. */
+export function someOf(names: readonly string[]): string {
+  return `${names.slice(0, 3).join(', ')}${names.length > 3 ? ', ...' : ''}`;
+}

@@ -18,7 +18,7 @@ async function applyAsUser(
   stand: Stand,
   archive: string,
   ...more: string[]
-): Promise<Record<string, string>> {
+): Promise<Record<string, unknown>> {
   const base = dirname(stand.root);
   const bundle = join(base, 'overlay.mjs');
   const program = join(base, 'apply.mjs');
@@ -43,7 +43,7 @@ async function applyAsUser(
     cwd: '/',
   });
   expect(run.stderr).toBe('');
-  return JSON.parse(run.stdout) as Record<string, string>;
+  return JSON.parse(run.stdout) as Record<string, unknown>;
 }
 
 describe.skipIf(!isRoot)('uid 1000', () => {
@@ -101,7 +101,12 @@ describe.skipIf(!isRoot)('uid 1000', () => {
         { name: 'opt/app/closed/x', content: 'x' },
       ),
     );
-    expect(await applyAsUser(stand, archive)).toEqual({ entries: 3 });
+    const warnings = [
+      expect.stringMatching(
+        /^what fstree=\S+ replaces will belong to uid 1000, gid 1000: \/opt\/app\/of-root$/,
+      ),
+    ];
+    expect(await applyAsUser(stand, archive)).toEqual({ entries: 3, warnings });
     expect(stand.read('opt/app/of-root')).toBe('new');
     expect(fs.readFileSync(originals(stand, '/opt/app/of-root'), 'utf8')).toBe('old');
     expect(fs.readdirSync(directory).sort()).toEqual(['closed', 'of-root']);
