@@ -129,6 +129,7 @@ function settle(
     }
     const sameAs = entry.kind === 'hardlink' ? fileOf(entry, byName, strip, limits, subject) : undefined;
     if (sameAs !== undefined && sameAs === earlier) continue; // a link to itself
+    byName.delete(key); // or it keeps its first place, before the file that it is linked to
     byName.set(key, { entry, components, sameAs });
   }
   refuseLostFiles([...byName.values()], subject);

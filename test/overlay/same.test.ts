@@ -7,6 +7,7 @@ import { type TarPart, tarOf, type ZipPart, zipOf } from './archives.ts';
 import { runAsUser, UID } from './as-user.ts';
 import { mayMount, mountFile } from './mounting.ts';
 import { isRoot, makeStand, originals, type Stand, sha256 } from './stand.ts';
+import { treeOf } from './trees.ts';
 
 const canMount = mayMount();
 if (!canMount) console.warn('SKIPPED: mounted files need root and CAP_SYS_ADMIN');
@@ -111,6 +112,19 @@ describe('what is the same', () => {
     const { ino, nlink } = fs.statSync(join(stand.root, 'etc/app.conf'));
     expect([ino, nlink]).toEqual([fs.statSync(join(stand.root, 'opt/third')).ino, 3]);
     expect(before.startsWith(`${ino} `)).toBe(true);
+  });
+
+  it('a hard link that came as a file before', async () => {
+    const stand = makeStand();
+    const location = stand.file(
+      'p.tar',
+      tarOf({ name: 'opt/a' }, { name: 'opt/c' }, { name: 'opt/a', type: '1', link: 'opt/c' }),
+    );
+    const source = { location, strip: 0 };
+    await stand.apply([source]);
+    const before = treeOf(stand.root);
+    expect((await stand.apply([source])).sources[0]).toMatchObject({ files: 0, same: 2 });
+    expect(treeOf(stand.root)).toEqual(before);
   });
 
   it('but not two files of equal content where the archive has one', async () => {
