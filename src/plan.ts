@@ -204,7 +204,7 @@ function duration(name: Flag, value: string | undefined): number | undefined {
 }
 
 /** By the name that stands in --limit: overlay/limits.ts has their defaults and reasons. */
-const LIMIT_NAMES = {
+export const LIMIT_NAMES = {
   'archive-bytes': 'archiveBytes',
   'unpacked-bytes': 'unpackedBytes',
   'file-bytes': 'fileBytes',

@@ -435,14 +435,12 @@ function refuseIfFull(
   targets: Targets,
   context: CheckContext,
 ): void {
-  const { bfree, bavail, bsize, blocks, files, ffree } = disk.statfsSync(place);
-  const free = (process.geteuid?.() === 0 ? bfree : bavail) * bsize;
+  const room = disk.roomAt(place);
   const where = `the file system of ${targets.shown(place)}`;
   const refuse = (why: string): Error => refusal('DDBG_WRITE', 'apply', context.subject, why, ROOM);
-  // 0 in all: a tmpfs without a limit, or a file system that makes inodes as it goes (btrfs).
-  if (blocks > 0 && bytes > free)
-    throw refuse(`it needs ${bytesText(bytes)}, ${where} has ${bytesText(free)} left`);
-  if (files > 0 && inodes > ffree) throw refuse(`it needs ${inodes} inodes, ${where} has ${ffree} left`);
+  if (bytes > room.bytes)
+    throw refuse(`it needs ${bytesText(bytes)}, ${where} has ${bytesText(room.bytes)} left`);
+  if (inodes > room.inodes) throw refuse(`it needs ${inodes} inodes, ${where} has ${room.inodes} left`);
 }
 
 /** What the engine itself mounts into each container; it writes them anew at each start. */

@@ -88,8 +88,22 @@ export function accessSync(path: string, mode: number): void {
   fs.accessSync(nativePath(path), mode);
 }
 
-export function statfsSync(path: string): fs.StatsFs {
-  return fs.statfsSync(nativePath(path));
+/** What the file system of a path has left, for us. */
+export interface Room {
+  readonly bytes: number;
+  readonly inodes: number;
+  readonly blockBytes: number;
+}
+
+/** 0 in all means no limit of its own: a tmpfs without a size, or a file system that makes inodes as it goes (btrfs). */
+export function roomAt(path: string): Room {
+  const { bfree, bavail, bsize, blocks, files, ffree } = fs.statfsSync(nativePath(path));
+  const free = (process.geteuid?.() === 0 ? bfree : bavail) * bsize;
+  return {
+    bytes: blocks === 0 ? Number.POSITIVE_INFINITY : free,
+    inodes: files === 0 ? Number.POSITIVE_INFINITY : ffree,
+    blockBytes: bsize,
+  };
 }
 
 /** write(2) may take less than it was given. */

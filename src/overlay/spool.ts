@@ -263,23 +263,19 @@ interface Budget {
 
 /** A file that would not fit is refused before its first byte: a full disk is everybody's. */
 function createBudget({ subject, directory }: SpoolContext): Budget {
-  const { bfree, bavail, bsize, blocks, files, ffree } = disk.statfsSync(directory);
-  const isRoot = process.geteuid?.() === 0;
-  // 0 in all: a tmpfs without a limit, or a file system that makes inodes as it goes (btrfs).
-  let bytes = blocks === 0 ? Number.POSITIVE_INFINITY : (isRoot ? bfree : bavail) * bsize;
-  let inodes = files === 0 ? Number.POSITIVE_INFINITY : ffree;
-  const free = bytes;
+  const room = disk.roomAt(directory);
+  let { bytes, inodes } = room;
   const place = placeOf(directory);
   return {
     take(name, size) {
-      bytes -= Math.ceil(size / bsize) * bsize;
+      bytes -= Math.ceil(size / room.blockBytes) * room.blockBytes;
       inodes -= 1;
       if (bytes < 0) {
-        const why = `it needs ${bytesText(free - bytes)} up to ${name}, the file system of ${place} has ${bytesText(free)} left`;
+        const why = `it needs ${bytesText(room.bytes - bytes)} up to ${name}, the file system of ${place} has ${bytesText(room.bytes)} left`;
         throw refusal('DDBG_WRITE', 'apply', subject, why, ROOM);
       }
       if (inodes < 0) {
-        const why = `it needs ${ffree - inodes} inodes up to ${name}, the file system of ${place} has ${ffree} left`;
+        const why = `it needs ${room.inodes - inodes} inodes up to ${name}, the file system of ${place} has ${room.inodes} left`;
         throw refusal('DDBG_WRITE', 'apply', subject, why, ROOM);
       }
     },

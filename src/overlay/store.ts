@@ -3,8 +3,9 @@
  * file, so that what was verified is what is unpacked.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, constants, ftruncateSync, openSync, statfsSync, writeSync } from 'node:fs';
+import { closeSync, constants, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { errnoOf, reasonOf } from '../errors.ts';
+import { roomAt } from './disk.ts';
 import { moveLimit } from './limits.ts';
 import { refusal, type Subject } from './subject.ts';
 import { bytesText } from './units.ts';
@@ -92,12 +93,9 @@ export function writeFully(fd: number, chunk: Uint8Array, position: number): voi
   }
 }
 
-/** Infinity where the file system has no limit of its own: a tmpfs without a size says 0 blocks. */
 function freeBytes(path: string): number {
   try {
-    const { bfree, bavail, bsize, blocks } = statfsSync(path);
-    if (blocks === 0) return Number.POSITIVE_INFINITY;
-    return (process.geteuid?.() === 0 ? bfree : bavail) * bsize;
+    return roomAt(path).bytes;
   } catch {
     return Number.POSITIVE_INFINITY; // some FUSE file systems have no answer: then the write says it
   }
