@@ -80,7 +80,7 @@ export function openDesk(context: Context): Desk {
  */
 export async function layOverlays(desk: Desk): Promise<Run | undefined> {
   const { plan, log, signals, state } = desk;
-  const place = { root: plan.root, log };
+  const place = { root: plan.root, stateDirectory: plan.stateDir, log };
   if (plan.fstree.length === 0 && !wasCutOff(plan.root, plan.stateDir ?? state?.directory)) return undefined;
   const abort = new AbortController();
   let stop: SignalName | undefined;
@@ -91,12 +91,11 @@ export async function layOverlays(desk: Desk): Promise<Run | undefined> {
   });
   recordState(desk, 'overlay');
   try {
-    const stateDirectory = plan.stateDir;
     const { limits, given: environment } = plan;
-    if (plan.fstree.length === 0) await recoverOverlay({ ...place, stateDirectory });
+    if (plan.fstree.length === 0) await recoverOverlay(place);
     else {
       const { signal } = abort;
-      await applyOverlay(plan.fstree, { ...place, stateDirectory, limits, environment, signal });
+      await applyOverlay(plan.fstree, { ...place, limits, environment, signal });
     }
   } catch (error) {
     if (stop === undefined) {

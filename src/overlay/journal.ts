@@ -33,6 +33,11 @@ export interface Done {
   readonly remove: readonly string[];
 }
 
+/** What these lines say of times, first to last. */
+export function timesIn(lines: readonly Line[]): readonly (readonly [directory: string, times: Times])[] {
+  return lines.flatMap((line) => ('times' in line ? line.times : []));
+}
+
 export function formatLine(line: Line): string {
   return `${JSON.stringify(line)}\n`;
 }

@@ -4,6 +4,7 @@
  */
 
 import { EntryError } from '../errors.ts';
+import type { LIMIT_NAMES } from '../plan.ts';
 
 interface Limit {
   readonly value: number;
@@ -43,9 +44,7 @@ export const LIMITS = {
 export type OverlayLimits = { readonly [name in keyof typeof LIMITS]: number };
 
 /** The way out that an error about a limit names. @param flag as --limit has it */
-export function moveLimit(
-  flag: 'archive-bytes' | 'unpacked-bytes' | 'file-bytes' | 'entries' | 'depth',
-): string {
+export function moveLimit(flag: keyof typeof LIMIT_NAMES): string {
   return `If it is meant to be so: DDBG_FSTREE_LIMIT=${flag}=N on the container, or --limit=${flag}=N in the ENTRYPOINT.`;
 }
 

@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path';
 import { readStat } from '../container/stat.ts';
 import { EntryError, errnoOf } from '../errors.ts';
 import * as disk from './disk.ts';
-import { FOLDER, formatLine, type Line, readJournal } from './journal.ts';
+import { FOLDER, formatLine, type Line, readJournal, timesIn } from './journal.ts';
 import { restoreTimes } from './steps.ts';
 
 /** Undefined: there is one already. */
@@ -38,8 +38,7 @@ export function prepareAndPlace(directory: string, workDir: string, root: string
 }
 
 function restore(lines: readonly Line[]): void {
-  for (const line of lines)
-    if ('times' in line) for (const [path, times] of line.times) restoreTimes(path, times);
+  for (const [path, times] of timesIn(lines)) restoreTimes(path, times);
 }
 
 function prepare(path: string, lines: readonly Line[]): void {
@@ -72,9 +71,8 @@ export function sweep(place: string, workDir: string): void {
   if (left.length === 0) return;
   const times = new Map(places.map((parent) => [parent, disk.timesOf(parent)]));
   for (const path of left.toReversed()) {
-    const [first] = readJournal(join(path, 'journal'));
-    if (first !== undefined && 'times' in first)
-      for (const [root, noted] of first.times) times.set(root, noted);
+    const first = readJournal(join(path, 'journal')).slice(0, 1);
+    for (const [root, noted] of timesIn(first)) times.set(root, noted);
   }
   for (const parent of places) {
     for (const path of left) if (dirname(path) === parent) quietly(() => disk.removeTree(path));

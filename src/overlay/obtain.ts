@@ -20,7 +20,7 @@ import { openReader } from './readers.ts';
 import { type Format, HEAD_BYTES, recognise } from './recognise.ts';
 import { createSpool, type Spool } from './spool.ts';
 import { openStore, type Stored } from './store.ts';
-import { findStrip, type StripName } from './strip.ts';
+import { findStrip } from './strip.ts';
 import { refusal, type Subject, stopIfAsked, subjectOf } from './subject.ts';
 import { bytesText, countText, someOf } from './units.ts';
 
@@ -168,7 +168,7 @@ export async function readSource(
   const spool = createSpool({
     subject,
     directory: spoolDirectory,
-    guess: (entry) => (compares ? guess.placeOf(named.at(-1), entry) : undefined),
+    guess: () => (compares ? guess.placeOf(named.at(-1)) : undefined),
     progress: ({ bytes, files }) => progress.update(bytes, files),
   });
   try {
@@ -197,7 +197,7 @@ export async function readSource(
 
 interface Guess {
   learn(named: Named): void;
-  placeOf(named: Named | undefined, entry: ArchiveEntry): string | undefined;
+  placeOf(named: Named | undefined): string | undefined;
 }
 
 /** Where a name will end, as far as the names before it tell: strip.ts decides when it has seen all. */
@@ -212,7 +212,7 @@ function createGuess(explicitStrip: number | undefined, root: string): Guess {
   return {
     learn(named) {
       if (strip === 0 || explicitStrip !== undefined) return;
-      const { strip: found, because } = findStrip([asStripName(named) satisfies StripName], () => false);
+      const { strip: found, because } = findStrip([asStripName(named)], () => false);
       if (because !== undefined) strip = Math.min(found, strip ?? found);
     },
     placeOf(named) {

@@ -39,8 +39,8 @@ export interface SpoolContext {
   readonly subject: Subject;
   /** An empty directory of ours. */
   readonly directory: string;
-  /** Where the root may have the file already; undefined: nowhere. */
-  guess(entry: ArchiveEntry): string | undefined;
+  /** Where the root may have the file that comes, already; undefined: nowhere. */
+  guess(): string | undefined;
   /** Called after each piece. */
   progress(spool: Spool): void;
 }
@@ -63,7 +63,7 @@ export function createSpool(context: SpoolContext): Spool {
     budget.take(entry.name, entry.size);
     let place = '';
     const digest = createDigest(entry.size);
-    let compared = openExisting(context.guess(entry), entry.size);
+    let compared = openExisting(context.guess(), entry.size);
     let size = 0;
     let fd = -1;
     const close = (): void => {

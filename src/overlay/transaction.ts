@@ -17,7 +17,7 @@ import { dirname, join } from 'node:path';
 import { EntryError, errnoOf, reasonOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import * as disk from './disk.ts';
-import { type Done, FOLDER, formatLine, type Line, readJournal } from './journal.ts';
+import { type Done, FOLDER, formatLine, type Line, readJournal, timesIn } from './journal.ts';
 import { busy, claim, prepareAndPlace, refuseOthers, sweep } from './lock.ts';
 import { readMounts } from './mounts.ts';
 import { exists, restoreTimes, undo } from './steps.ts';
@@ -165,7 +165,7 @@ function release(
     });
   }
   // In reverse: of two notes of one directory the first is right.
-  const times = lines.flatMap((line) => ('times' in line ? line.times : [])).toReversed();
+  const times = timesIn(lines).toReversed();
   const restore = ([path, noted]: (typeof times)[number]): void =>
     attempt(`the times of ${path}`, lost, () => restoreTimes(path, noted));
   times.forEach(restore);

@@ -5,7 +5,6 @@
  *        |                  |                ^
  *        '--stop--> ended   '--stop--> stopping --end--'
  */
-
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { steadyMs } from '../clock.ts';
 import { readStat } from '../container/stat.ts';
