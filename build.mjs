@@ -27,7 +27,7 @@ try {
   await convert();
   await bundleTypes();
   await copyFile(join(root, 'src/ddbg-entry.sh'), join(dist, 'ddbg-entry.sh'));
-  await Promise.all(['cli.cjs', 'ddbg-entry.sh'].map((name) => chmod(join(dist, name), 0o755)));
+  await Promise.all(['cli.cjs', 'ddbg.cjs', 'ddbg-entry.sh'].map((name) => chmod(join(dist, name), 0o755)));
   const inits = buildInit(dist);
   for (const { line } of inits) console.log(line);
   const licenses = [...(await collectLicenses(packages)), ...(await licensesOfLibc(inits))];
@@ -40,7 +40,7 @@ try {
 async function bundle() {
   const { metafile } = await build({
     absWorkingDir: root,
-    entryPoints: ['src/cli.ts', 'src/index.ts'],
+    entryPoints: ['src/cli.ts', 'src/ddbg.ts', 'src/index.ts'],
     outdir: modules,
     bundle: true,
     splitting: true,
@@ -57,7 +57,7 @@ async function bundle() {
 
 /** ESM files -> the same files as CommonJS, and an ESM face for the library. */
 async function convert() {
-  const input = ['cli.js', 'index.js'].map((name) => join(modules, name));
+  const input = ['cli.js', 'ddbg.js', 'index.js'].map((name) => join(modules, name));
   const converted = await rollup({ input, external });
   const { output } = await converted.write({
     dir: dist,

@@ -61,14 +61,20 @@ export async function runEntryOn(host: Host, input: EntryInput): Promise<number>
 }
 
 async function runWatched(context: stages.Context): Promise<number> {
-  const desk = stages.openDesk(context);
-  try {
-    const run = (await stages.layOverlays(desk)) ?? (await stages.runCommand(desk));
-    const fault = judgeOutcome(run.outcome, run.stop, run.status);
-    await stages.sayEnd(desk, run, fault);
-    if (stages.isHeld(desk, run, fault)) await stages.holdContainer(desk, run, fault);
-    return run.status;
-  } finally {
-    desk.close();
+  for (let held: number | undefined; ; ) {
+    const desk = stages.openDesk(context);
+    try {
+      const released = stages.readRelease(desk);
+      if (released !== undefined) return released;
+      const run = (await stages.layOverlays(desk)) ?? (await stages.runCommand(desk));
+      const fault = judgeOutcome(run.outcome, run.stop, run.status);
+      await stages.sayEnd(desk, run, fault);
+      // Stopped before a rerun has begun, it ends as it would have without.
+      if (!stages.isHeld(desk, run, fault)) return run.pid === undefined ? (held ?? run.status) : run.status;
+      held = run.status;
+      if (!(await stages.holdContainer(desk, run, fault))) return run.status;
+    } finally {
+      desk.close();
+    }
   }
 }

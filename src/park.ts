@@ -9,11 +9,13 @@ import { STOPS } from './signals.ts';
 export type ParkEnd =
   /** Somebody let it go: docker stop, or a kill from inside. */
   | { readonly kind: 'stopped'; readonly signal: SignalName }
+  /** USR1: the command is to be run again. */
+  | { readonly kind: 'again' }
   /** `stayalive=30m` is over. */
   | { readonly kind: 'time-limit' };
 
 /**
- * Waits for TERM, INT, HUP or QUIT, or for the limit (milliseconds; undefined: none). WINCH too where there is no
+ * Waits for TERM, INT, HUP or QUIT, for USR1, or for the limit (milliseconds; undefined: none). WINCH too where there is no
  * terminal to be resized: it is the STOPSIGNAL of Apache's images. Other signals are dropped.
  */
 export function park(signals: Signals, limitMs: number | undefined): Promise<ParkEnd> {
@@ -25,7 +27,8 @@ export function park(signals: Signals, limitMs: number | undefined): Promise<Par
       ? setInterval(() => {}, 2 ** 31 - 1)
       : setTimeout(() => resolve({ kind: 'time-limit' }), limitMs);
   signals.handTo((signal) => {
-    if (STOPS.includes(signal) || (signal === 'SIGWINCH' && !hasTerminal))
+    if (signal === 'SIGUSR1') resolve({ kind: 'again' });
+    else if (STOPS.includes(signal) || (signal === 'SIGWINCH' && !hasTerminal))
       resolve({ kind: 'stopped', signal });
   });
   return promise.finally(() => clearTimeout(timer));

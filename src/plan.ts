@@ -134,6 +134,39 @@ export function makePlan(directives: Directives, input: PlanInput): Plan {
   });
 }
 
+/** What somebody inside wants to be different when the command is run again. */
+export interface Amendments {
+  /** Over the command's own. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Instead of the whole command line. Default: as it was. */
+  readonly argv?: readonly string[] | undefined;
+  /** Laid before the start. */
+  readonly fstree: readonly FstreeSource[];
+  readonly verbose: boolean;
+  /** Hold the container after success too. */
+  readonly stay: boolean;
+}
+
+/**
+ * The plan of a rerun. Pure.
+ *
+ * @param isLaid the plan's own archives are in place: laid again, they would go over what somebody has changed since
+ */
+export function amendPlan(plan: Plan, amendments: Amendments | undefined, isLaid: boolean): Plan {
+  const { environment = {}, argv = [], fstree = [], verbose = false, stay = false } = amendments ?? {};
+  const { command, stayAlive } = plan;
+  return deepFreeze({
+    ...plan,
+    command: {
+      argv: argv.length > 0 ? [...argv] : command.argv,
+      environment: { ...command.environment, ...environment },
+    },
+    verbose: plan.verbose || verbose,
+    stayAlive: stay ? { limitMs: stayAlive?.limitMs, on: 'always' as const } : stayAlive,
+    fstree: [...(isLaid ? [] : plan.fstree), ...fstree],
+  });
+}
+
 /** Credentials and limits of the download: nothing to the command, which they would outlive. */
 const OUR_VARIABLES = new Set(['DDBG_FSTREE_TOKEN', 'DDBG_FSTREE_HEADER', 'DDBG_FSTREE_LIMIT']);
 

@@ -3,6 +3,7 @@
  */
 import { identifyContainer, readClues } from './container/identity.ts';
 import { readCgroupLimits, readResourceLimits } from './container/limits.ts';
+import { readStat } from './container/stat.ts';
 import { EntryError, reasonOf } from './errors.ts';
 import type { Fault } from './fault.ts';
 import { summarise } from './fault.ts';
@@ -10,14 +11,18 @@ import type { EntryHooks } from './hooks.ts';
 import { callHook } from './hooks.ts';
 import type { Host } from './host.ts';
 import { SIGNAL_PLACE } from './host.ts';
+import type { Life, Request, StateRecord } from './life.ts';
+import { beginRun, cannotWrite, endRun, FIRST_RUN, STATE_SCHEMA } from './life.ts';
 import type { Log } from './log.ts';
 import { createLog } from './log.ts';
 import type { SignalName } from './outcome.ts';
 import { signalNumber, statusOf } from './outcome.ts';
 import { applyOverlay, recoverOverlay, wasCutOff } from './overlay/apply.ts';
-import { formatFstree } from './parse.ts';
-import type { CommandLine, Plan } from './plan.ts';
+import { formatFstree, parseFstree } from './parse.ts';
+import type { Amendments, CommandLine, Plan } from './plan.ts';
+import { amendPlan } from './plan.ts';
 import { resolveCommand, which } from './process/resolve.ts';
+import { startSampler } from './process/sampler.ts';
 import type { Run } from './process/supervise.ts';
 import { neverStarted, superviseCommand } from './process/supervise.ts';
 import { bashTraceScript, planTrace } from './process/trace.ts';
@@ -43,30 +48,46 @@ export interface Desk extends Context {
   readonly isReachedByStops: boolean;
   /** Undefined where it is not needed, or could not be had. */
   readonly state: State | undefined;
-  readonly startedAt: Date;
+  readonly life: Life;
+  /** Changes state.json for whoever looks from inside. Its loss is no reason to disturb the command. */
+  record(change: StateChange): void;
   /** Undone, last first, when the run is over. */
   readonly undo: (() => void)[];
   close(): void;
 }
 
-/** Opens what the stages share. The state directory only for stayalive: verbose leaves nothing behind. */
+type StateChange = Partial<Pick<StateRecord, 'phase' | 'isLaid' | 'stop' | 'end'>> & {
+  readonly commandPid?: number | undefined;
+};
+
+/**
+ * Opens what the stages share. The state directory only for stayalive: verbose leaves nothing behind. For a rerun the
+ * plan is what somebody has made of it.
+ */
 export function openDesk(context: Context): Desk {
-  const { plan, log, host } = context;
+  const { host } = context;
   const undo: (() => void)[] = [];
+  let { plan, log } = context;
   let state: State | undefined;
+  let life = FIRST_RUN;
   try {
     if (plan.stayAlive !== undefined) state = openState(plan.stateDir, host.pid);
-    state?.remove('fault.json'); // of the run before a restart
+    if (state !== undefined) life = beginRun(state, host.pid);
+    if (life.run > 1) plan = amendPlan(plan, amendmentsOf(life.request), life.isLaid);
   } catch (error) {
     sayFailure(log, error); // the container can be held all the same
   }
+  if (plan.verbose) log = createLog({ json: plan.jsonLog, verbose: true });
   const degraded = host.degraded();
-  if (degraded !== undefined) log.say(degraded.sentence);
+  if (degraded !== undefined && life.run === 1) log.say(degraded.sentence);
   return {
     ...context,
+    plan,
+    log,
     isReachedByStops: degraded?.losesStops !== true,
     state,
-    startedAt: new Date(),
+    life,
+    record: keepRecord(state, plan, life, host.pid, log),
     undo,
     close: () => {
       for (const step of undo.reverse()) step();
@@ -89,13 +110,14 @@ export async function layOverlays(desk: Desk): Promise<Run | undefined> {
     stop ??= signal;
     abort.abort();
   });
-  recordState(desk, 'overlay');
+  desk.record({ phase: 'overlay' });
   try {
     const { limits, given: environment } = plan;
     if (plan.fstree.length === 0) await recoverOverlay(place);
     else {
       const { signal } = abort;
       await applyOverlay(plan.fstree, { ...place, limits, environment, signal });
+      desk.record({ isLaid: true });
     }
   } catch (error) {
     if (stop === undefined) {
@@ -113,17 +135,32 @@ export async function runCommand(desk: Desk): Promise<Run> {
   const { plan, log, signals, hooks, state, host } = desk;
   const command = plan.verbose ? explain(desk) : plan.command;
   if (plan.verbose) log.detail(`starting: ${shown(command)}`); // not afterwards: it would land in the middle of the command's first line
-  return host.run(command, signals, {
+  let endSampling = (): void => {};
+  let isStopped = false;
+  const run = await host.run(command, signals, {
     onStart: (pid) => {
-      if (state !== undefined) keepEnvironment(state, plan.command, log); // the command need not wait for it
-      recordState(desk, 'running', pid);
+      desk.record({ phase: 'running', commandPid: pid });
+      if (state !== undefined) endSampling = keepStanding(state, pid, command, log); // the command need not wait for it
     },
     onSignal: (signal, isStop) => {
       log.detail(`passing on ${signal}${isStop ? ', a stop' : ''}`, { signal });
+      if (isStop && !isStopped) desk.record({ stop: { signal, at: new Date().toISOString() } });
+      isStopped ||= isStop;
       return isStop ? callHook(hooks, 'beforeStop', signal, log) : undefined;
     },
     onTerminalSignal: (signal) =>
       log.detail(`${signal} comes from the terminal, which has sent it to the command too`),
+  });
+  endSampling();
+  return run;
+}
+
+/** The environment and the place of the command, for whoever comes in: first as it was started, then as it goes on. */
+function keepStanding(state: State, pid: number, command: CommandLine, log: Log): () => void {
+  keepEnvironment(state, environmentBytes(command), log);
+  return startSampler(pid, {
+    onEnvironment: (bytes) => keepEnvironment(state, bytes, log),
+    onStanding: (standing) => writeRecord(state, log, 'standing.json', { schema: 1, ...standing }),
   });
 }
 
@@ -165,10 +202,10 @@ export async function sayEnd(desk: Desk, run: Run, fault: Fault | undefined): Pr
   const ran = run.pid === undefined ? '' : ` after ${showDuration(run.durationMs)}`;
   const mapped = run.status === statusOf(run.outcome) ? '' : `, which --exit-map makes ${run.status}`;
   log.detail(`the command ${summarise(run.outcome)}${ran}${mapped}`, { status: run.status });
-  recordState(desk, 'ended', run.pid);
+  if (fault !== undefined) recordFault(desk, run, fault);
+  recordEnd(desk, run, fault);
   if (run.stop !== undefined && run.pid !== undefined) await callHook(hooks, 'afterStop', run.outcome, log);
   if (fault === undefined) return;
-  recordFault(desk, run, fault);
   if (plan.stayAlive !== undefined) return; // it is held, and the hooks are called there
   await callHook(hooks, 'onFault', fault, log);
   const foreign = plan.setting === 'DEBUG' ? plan.command.environment.DEBUG : undefined;
@@ -186,15 +223,19 @@ export function isHeld({ plan }: Desk, run: Run, fault: Fault | undefined): bool
   return fault !== undefined || plan.stayAlive.on === 'always';
 }
 
-/** Holds the container until somebody lets it go, or the time limit is over. */
-export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefined): Promise<void> {
+/**
+ * Holds the container until somebody lets it go, or the time limit is over. Resolves with true where the command is to be
+ * run again.
+ */
+export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefined): Promise<boolean> {
   const { plan, log, signals, hooks, state, host } = desk;
   const limitMs = plan.stayAlive?.limitMs;
   const parked = host.park(signals, limitMs); // listens first: a stop that comes now must not wait for a hook
   if (fault !== undefined) await Promise.race([parked, callHook(hooks, 'onFault', fault, log)]);
   await Promise.race([parked, callHook(hooks, 'beforePark', fault, log)]);
-  recordState(desk, 'parked', run.pid);
-  if (run.pid === undefined && state !== undefined) keepEnvironment(state, plan.command, log); // what it would have had
+  desk.record({ phase: 'parked' });
+  if (run.pid === undefined && state !== undefined)
+    keepEnvironment(state, environmentBytes(plan.command), log); // what it would have had
   const shell = ['bash', 'zsh', 'ash', 'sh'].find((name) => which(name, plan.command.environment.PATH));
   const banner = parkBanner({
     fault,
@@ -216,8 +257,19 @@ export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefin
     lines: { released: lineOf(SIGNAL_PLACE), expired: lineOf(undefined) },
   });
   const end = await parked;
-  recordState(desk, 'ended', run.pid);
+  if (end.kind === 'again') return true;
+  desk.record({ phase: 'ended' });
   log.say(endOfPark(run, end.kind === 'stopped' ? end.signal : undefined), { status: run.status });
+  return false;
+}
+
+/** What `ddbg release STATUS` has asked for; undefined: nothing. */
+export function readRelease({ life, log, record }: Desk): number | undefined {
+  if (life.request?.action !== 'release') return undefined;
+  const { status } = life.request;
+  record({ phase: 'ended' });
+  log.say(`let go by ddbg release, ending with status ${status}`, { status });
+  return status;
 }
 
 /** Says why a park is over. */
@@ -269,41 +321,105 @@ export function sayFailure(log: Log, error: unknown): void {
   if (error instanceof EntryError && error.hint !== undefined) log.warn(`  ${error.hint}`);
 }
 
-function keepEnvironment(state: State, { environment }: CommandLine, log: Log): void {
+function environmentBytes({ environment }: CommandLine): Buffer {
+  return Buffer.from(
+    Object.entries(environment)
+      .map(([name, value]) => `${name}=${value}\0`)
+      .join(''),
+  );
+}
+
+function keepEnvironment(state: State, bytes: Buffer, log: Log): void {
   try {
-    const variables = Object.entries(environment).map(([name, value]) => `${name}=${value}\0`);
-    state.write('environ', variables.join(''));
-    state.write('environ.sh', environmentAsShell(environment));
+    state.write('environ', bytes);
+    const variables = bytes
+      .toString('latin1') // byte for byte: a value need not be UTF-8
+      .split('\0')
+      .filter((entry) => entry.includes('='))
+      .map((entry) => splitAt(entry, entry.indexOf('=')));
+    state.write('environ.sh', Buffer.from(environmentAsShell(variables), 'latin1'));
   } catch (error) {
     log.warn(`cannot keep the environment for whoever execs in: ${reasonOf(error)}`);
   }
 }
 
-type Phase = 'overlay' | 'running' | 'ended' | 'parked';
+function splitAt(text: string, at: number): readonly [string, string] {
+  return [text.slice(0, at), text.slice(at + 1)];
+}
 
-/** state.json for whoever looks from inside. Its loss is no reason to disturb the command. */
-function recordState({ state, plan, startedAt, log, host }: Desk, phase: Phase, commandPid?: number): void {
-  writeRecord(state, log, 'state.json', {
-    schema: 1,
-    phase,
-    pids: { entry: host.pid, command: commandPid ?? null },
+function amendmentsOf(request: Request | undefined): Amendments | undefined {
+  if (request?.action !== 'rerun') return undefined;
+  return { ...request, fstree: request.fstree.map((text) => parseFstree(text, 'ddbg rerun')) };
+}
+
+function keepRecord(
+  state: State | undefined,
+  plan: Plan,
+  life: Life,
+  entry: number,
+  log: Log,
+): Desk['record'] {
+  const now = new Date().toISOString();
+  let record: StateRecord = {
+    schema: STATE_SCHEMA,
+    phase: 'running',
+    phaseSince: now,
+    run: life.run,
+    pids: { entry, command: null },
+    entryStartTicks: readStat(entry)?.startTicks ?? null,
     argv: shownArgv(plan.command),
     cwd: workingDirectory(),
     uid: process.getuid?.() ?? null,
-    startedAt: startedAt.toISOString(),
+    startedAt: now,
     plan: {
       verbose: plan.verbose,
       stayAlive: plan.stayAlive ?? null,
       fstree: plan.fstree.map((source) => ({ ...source, location: maskUrls(source.location) })),
       root: plan.root ?? '/',
     },
-  });
+    isLaid: life.isLaid || plan.fstree.length === 0,
+    stop: null,
+    end: null,
+  };
+  return ({ commandPid, ...change }) => {
+    const { phase = record.phase } = change;
+    const phaseSince = phase === record.phase ? record.phaseSince : new Date().toISOString();
+    const pids = { entry, command: commandPid ?? record.pids.command };
+    record = { ...record, ...change, phaseSince, pids };
+    writeRecord(state, log, 'state.json', record);
+  };
 }
 
-function recordFault({ state, plan, log }: Desk, run: Run, fault: Fault): void {
+/** The run in the history, and its end in state.json. */
+function recordEnd({ state, plan, log, life, record }: Desk, run: Run, fault: Fault | undefined): void {
+  const end = {
+    kind: run.outcome.kind,
+    status: run.status,
+    summary: summarise(run.outcome),
+    isFault: fault !== undefined,
+  };
+  record({ phase: 'ended', end });
+  if (state === undefined) return;
+  try {
+    endRun(state, {
+      run: life.run,
+      ...end,
+      startedAt: new Date(Date.now() - run.durationMs).toISOString(),
+      durationMs: Math.round(run.durationMs),
+      stop: run.stop ?? null,
+      argv: shownArgv(plan.command),
+      cause: null,
+    });
+  } catch (error) {
+    log.detail(cannotWrite('runs.json', error));
+  }
+}
+
+function recordFault({ state, plan, log, life }: Desk, run: Run, fault: Fault): void {
   const { outcome } = fault;
   writeRecord(state, log, 'fault.json', {
     schema: 1,
+    run: life.run,
     at: new Date().toISOString(),
     argv: shownArgv(plan.command),
     pid: run.pid ?? null,
@@ -320,6 +436,6 @@ function writeRecord(state: State | undefined, log: Log, name: string, record: u
   try {
     state?.write(name, `${JSON.stringify(record, undefined, 2)}\n`);
   } catch (error) {
-    log.detail(`cannot write ${name}: ${reasonOf(error)}`);
+    log.detail(cannotWrite(name, error));
   }
 }

@@ -14,7 +14,7 @@ export interface State {
 }
 
 /** With a read-only root only /dev/shm can be written (measured); as another user than root /run cannot. */
-function usualPlaces(uid: number): readonly string[] {
+export function usualPlaces(uid: number): readonly string[] {
   return ['/run/ddbg', `/tmp/ddbg-${uid}`, `/dev/shm/ddbg-${uid}`];
 }
 
@@ -126,15 +126,15 @@ export function writePublicFile(name: string, content: string): { path: string; 
 }
 
 /** The environment as a file for any shell's `.`: whoever execs in has the command's, quoted, after one short line. */
-export function environmentAsShell(environment: Readonly<Record<string, string>>): string {
-  const lines = Object.entries(environment).map(([name, value]) =>
+export function environmentAsShell(variables: readonly (readonly [string, string])[]): string {
+  const lines = variables.map(([name, value]) =>
     /^[A-Za-z_]\w*$/.test(name)
       ? `export ${name}='${value.replaceAll("'", `'\\''`)}'`
       : `# no shell can export this name: ${JSON.stringify(name)}`,
   );
   // A shell of `docker exec` has the container's own, with the words that the command never saw.
   const absent = ['DEBUG', 'DDBG']
-    .filter((name) => environment[name] === undefined)
+    .filter((name) => !variables.some(([given]) => given === name))
     .map((name) => `unset ${name}`);
   return `${[...absent, ...lines].join('\n')}\n`;
 }

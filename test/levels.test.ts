@@ -14,11 +14,11 @@ const LEVELS = [
   ['errors', 'log', 'outcome'],
   ['parse', 'signals'],
   ['plan', 'state', 'container/'],
-  ['overlay/', 'process/', 'report/', 'fault', 'park', 'hooks', 'install'],
+  ['overlay/', 'process/', 'report/', 'fault', 'park', 'hooks', 'install', 'life'],
   ['host'],
-  ['stages'],
+  ['stages', 'tool/'],
   ['entry'],
-  ['cli', 'index'],
+  ['cli', 'ddbg', 'index'],
 ];
 
 const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));

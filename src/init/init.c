@@ -6,6 +6,7 @@
  *     --init     stays in front of it: starts it, passes signals on, reaps, ends with its status
  *     on         the same, but node (cli.cjs) is asked first and says what to do; the command outlives node
  *     parked     waits alone, for whoever lets the container go
+ *     --stand    no init at all: `ddbg shell` starts what it runs through us, where the command stood
  *
  *     PLANNING --start--> RUNNING --end--> [GRACE] --> JUDGING --park--> PARKED --USR1--> PLANNING
  *        '------------------------------- exit, become ------------------'
@@ -35,6 +36,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -986,8 +988,77 @@ static bool is_by_npx(void) {
     return (verb != NULL && strcmp(verb, "exec") == 0) || (event != NULL && strcmp(event, "npx") == 0);
 }
 
+/* ---- where the command stood ------------------------------------------------------------------------------------- */
+
+/*
+ * `--stand=FD COMMAND ARG...`: records that end with NUL, until the end of FD, then the command. src/tool/shell.ts writes:
+ *
+ *     cwd FOLDER, umask MODE, groups GID,GID, gid GID, uid UID
+ *     limit NUMBER SOFT HARD             setrlimit(2)'s numbers; as far as we may
+ *     set NAME=VALUE                     the whole environment, byte for byte, in order
+ */
+static void stand_at(char *record, char **environment, size_t *variables) {
+    char *value = strchr(record, ' ');
+    if (value == NULL) return;
+    *value++ = '\0';
+    int failed = 0;
+    if (strcmp(record, "set") == 0) environment[(*variables)++] = value;
+    else if (strcmp(record, "cwd") == 0) failed = chdir(value);
+    else if (strcmp(record, "umask") == 0) umask((mode_t)strtoul(value, NULL, 8));
+    else if (strcmp(record, "gid") == 0) failed = setgid((gid_t)strtoul(value, NULL, 10));
+    else if (strcmp(record, "uid") == 0) failed = setuid((uid_t)strtoul(value, NULL, 10));
+    else if (strcmp(record, "groups") == 0) {
+        static gid_t groups[65536];
+        size_t count = 0;
+        for (char *next = value; *next != '\0' && count < sizeof groups / sizeof *groups; next += *next == ',')
+            groups[count++] = (gid_t)strtoul(next, &next, 10);
+        failed = setgroups(count, groups);
+    } else if (strcmp(record, "limit") == 0) {
+        struct { uint64_t soft, hard; } now, then; /* as the kernel has it: the libcs have two types for the number */
+        char *next;
+        long resource = strtol(value, &next, 10);
+        then.soft = strtoull(next, &next, 10);
+        then.hard = strtoull(next, &next, 10);
+        if (syscall(SYS_prlimit64, 0, resource, &then, &now) == 0 || syscall(SYS_prlimit64, 0, resource, NULL, &now) != 0)
+            return;
+        then.hard = now.hard; /* raising it takes CAP_SYS_RESOURCE */
+        if (then.soft > now.hard) then.soft = now.hard;
+        failed = (int)syscall(SYS_prlimit64, 0, resource, &then, NULL);
+    }
+    if (failed != 0 && strcmp(record, "cwd") != 0) FAIL("cannot set %s %s: %s", record, value, strerror(errno));
+    if (failed != 0) say("cannot go to %s: %s", value, strerror(errno));
+}
+
+static _Noreturn void stand(int fd, char **command) {
+    size_t room = 0, length = 0, variables = 0;
+    char *text = NULL;
+    for (ssize_t size = 1; size > 0; length += (size_t)size) {
+        if (room - length < 65536) text = must(realloc(text, room += 1 << 20));
+        size = read(fd, text + length, room - length);
+        if (size < 0) FAIL("cannot read where the command stood: %s", strerror(errno));
+    }
+    close(fd);
+    char **environment = must(calloc(length / 2 + 2, sizeof *environment));
+    for (char *record = text, *next; record < text + length; record = next) {
+        next = record + strlen(record) + 1;
+        stand_at(record, environment, &variables);
+    }
+    int reason = exec(command, environment);
+    say("cannot start %s: %s", command[0], strerror(reason));
+    exit(status_of_errno(reason));
+}
+
+/* Nobody else can name such a descriptor: it must be a socket. */
+static int descriptor_to_stand(int count, char **argv) {
+    struct stat found;
+    int fd = count > 2 && strncmp(argv[1], "--stand=", 8) == 0 ? atoi(argv[1] + 8) : -1;
+    return fd > 2 && fstat(fd, &found) == 0 && S_ISSOCK(found.st_mode) ? fd : -1;
+}
+
 int main(int count, char **argv) {
     arguments = argv;
+    int standing = descriptor_to_stand(count, argv);
+    if (standing >= 0) stand(standing, argv + 2);
     bool is_question = read_flags(count > 0 ? argv + 1 : argv);
     int words = look_for_words();
     if (is_by_npx()) {

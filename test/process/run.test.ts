@@ -413,7 +413,7 @@ describe('stayalive', () => {
     const inside = `DEBUG=stayalive DDBG=verbose; . ${file('environ.sh')}; printf %s "$QUOTED$DEBUG$DDBG"`;
     expect((await runEntry(['sh', '-c', inside])).stdout).toBe(env.QUOTED);
     expect(JSON.parse(readFileSync(file('state.json'), 'utf8'))).toMatchObject({
-      schema: 1,
+      schema: 2,
       phase: 'parked',
     });
     expect(JSON.parse(readFileSync(file('fault.json'), 'utf8'))).toMatchObject({

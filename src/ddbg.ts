@@ -1,0 +1,138 @@
+#!/usr/bin/env node
+/**
+ * The bin `ddbg`: what a person types inside a container that ddbg-entry watches or holds.
+ */
+import { writeSync } from 'node:fs';
+import { EntryError, reasonOf } from './errors.ts';
+import type { Answer } from './tool/answer.ts';
+import { STATUS, ToolError } from './tool/answer.ts';
+
+const HELP = `ddbg: work in a container that ddbg-entry watches (DEBUG=stayalive), from inside: docker exec -it C ddbg
+
+  ddbg [--json] [--state-dir=DIR] [COMMAND [ARG ...]]
+
+  status                what is going on, and what to do next (the default)
+  report [RUN]          what has happened: of the last fault, or of that run
+  shell [-- CMD ...]    a shell, or CMD, where the command stood: its last environment, directory, user, umask, limits
+  rerun [--env NAME=VALUE] [--fstree URL] [--verbose] [--stay] [-- OTHER COMMAND]
+                        run the command again, in place, under the same watch: a fault parks again, success ends the
+                        container with 0 (--stay: parks too). What DEBUG's own fstree has laid is not laid again
+  fstree URL ...        lay archives over the file system, as DEBUG=fstree=URL does, now
+  diff [--stat] [PATH]  what overlays have changed: text as a unified diff
+  revert [--runs N] [--force]
+                        take overlays back, all or the last N; --force: also where somebody has changed something since
+  release [STATUS]      let a parked container end, with the fault's status or another
+  wait [--for parked|running|ended] [--timeout 60s]
+                        until it is so (default: parked, and no limit)
+
+  --json                one JSON value on stdout instead of text
+  --state-dir=DIR       where ddbg-entry keeps its state (default: found by itself)
+
+It works as the user that the container runs as, or as root. Exit status: 0 done; 1 the answer is no; 2 wrong usage;
+3 nothing to work on (no state, not parked); 4 another user's; 124 wait: the time is over; 125 ddbg failed itself;
+shell: that of what it ran.
+`;
+
+type Tool = (argv: readonly string[], directory?: string) => Promise<Answer>;
+
+/** Each is loaded when it is asked for: the bundle splits there. */
+const TOOLS: Readonly<Record<string, () => Promise<Tool>>> = {
+  status: async () => (await import('./tool/status.ts')).status,
+  report: async () => (await import('./tool/status.ts')).report,
+  rerun: async () => (await import('./tool/act.ts')).rerun,
+  release: async () => (await import('./tool/act.ts')).release,
+  fstree: async () => (await import('./tool/patch.ts')).fstree,
+  revert: async () => (await import('./tool/patch.ts')).revert,
+  diff: async () => (await import('./tool/patch.ts')).diff,
+  wait: async () => (await import('./tool/wait.ts')).wait,
+};
+
+interface Asked {
+  readonly name: string;
+  readonly argv: readonly string[];
+  readonly isJson: boolean;
+  readonly directory: string | undefined;
+}
+
+/** Ours may stand before and behind the name of the tool, up to `--`. @throws ToolError */
+function readArguments(words: readonly string[]): Asked | 'help' | 'version' {
+  const end = words.indexOf('--');
+  const own = end < 0 ? words : words.slice(0, end);
+  const rest: string[] = [];
+  let isJson = false;
+  let directory: string | undefined;
+  for (const word of own) {
+    if (word === '--help' || word === '-h' || (word === 'help' && rest.length === 0)) return 'help';
+    if (word === '--version' && rest.length === 0) return 'version';
+    if (word === '--json') isJson = true;
+    else if (word.startsWith('--state-dir=/')) directory = word.slice('--state-dir='.length);
+    else rest.push(word);
+  }
+  const [name = 'status', ...argv] = rest;
+  return { name, argv: [...argv, ...(end < 0 ? [] : words.slice(end))], isJson, directory };
+}
+
+async function run(words: readonly string[]): Promise<number> {
+  const isJson = words.includes('--json');
+  try {
+    const asked = readArguments(words);
+    if (asked === 'help') return print(HELP, STATUS.done);
+    if (asked === 'version') return print(`${await version()}\n`, STATUS.done);
+    const { name, argv, directory } = asked;
+    if (name === 'shell') return await (await import('./tool/shell.ts')).shell(argv, directory);
+    const load = Object.hasOwn(TOOLS, name) ? TOOLS[name] : undefined;
+    if (load === undefined)
+      throw new ToolError(STATUS.usage, `'${name}' is no command of ddbg`, 'ddbg --help lists them');
+    const tool = await load();
+    return answer(await tool(argv, directory), isJson);
+  } catch (error) {
+    return fail(error, isJson);
+  }
+}
+
+function answer({ status, lines, json }: Answer, isJson: boolean): number {
+  return print(
+    isJson ? `${JSON.stringify(json, undefined, 2)}\n` : lines.map((line) => `${line}\n`).join(''),
+    status,
+  );
+}
+
+function fail(error: unknown, isJson: boolean): number {
+  const { hint = undefined } = error instanceof ToolError || error instanceof EntryError ? error : {};
+  const status = statusOf(error);
+  const message = reasonOf(error);
+  if (isJson)
+    return print(
+      `${JSON.stringify({ error: { message, hint: hint ?? null, status } }, undefined, 2)}\n`,
+      status,
+    );
+  return print(`ddbg: ${message}\n${hint === undefined ? '' : `ddbg:   ${hint}\n`}`, status, 2);
+}
+
+function statusOf(error: unknown): number {
+  if (error instanceof ToolError) return error.status;
+  const code = (error as NodeJS.ErrnoException).code ?? '';
+  const isUsage = code.startsWith('ERR_PARSE_ARGS') || code === 'DDBG_BAD_DIRECTIVE';
+  return isUsage ? STATUS.usage : STATUS.failed;
+}
+
+/** On a pipe that nobody reads it is nobody's loss. */
+function print(text: string, status: number, descriptor = 1): number {
+  let rest = Buffer.from(text);
+  while (rest.length > 0) {
+    try {
+      rest = rest.subarray(writeSync(descriptor, rest));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') break;
+    }
+  }
+  return status;
+}
+
+async function version(): Promise<string> {
+  const { readFileSync } = await import('node:fs');
+  const manifest = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(manifest) as { version: string }).version;
+}
+
+void run(process.argv.slice(2)).then((status) => process.exit(status));

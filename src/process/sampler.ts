@@ -1,0 +1,190 @@
+/**
+ * Looks at the living command again and again, so that what it was is known when it is gone: the environment it had
+ * last, also what its entrypoint script exported before `exec`, and where it stood (user, groups, umask, directory,
+ * limits). After its death the kernel keeps none of that.
+ *
+ * A program is only looked at anew when the kernel has put a new one into the process (the stack begins elsewhere), for
+ * many overwrite their own environment with a title (nginx, postgres, redis).
+ */
+import { closeSync, openSync, readFileSync, readlinkSync, readSync } from 'node:fs';
+import { steadyMs } from '../clock.ts';
+import type { ResourceLimit } from '../container/limits.ts';
+import { readResourceLimits } from '../container/limits.ts';
+
+/** Where a process stands, beside its environment. */
+export interface Standing {
+  readonly uid: number;
+  readonly gid: number;
+  readonly groups: readonly number[];
+  readonly umask: number;
+  readonly cwd: string;
+  readonly limits: readonly ResourceLimit[];
+}
+
+export interface SamplerWatchers {
+  /** The environment as the kernel has it: NAME=VALUE, each with a NUL at its end. */
+  readonly onEnvironment: (bytes: Buffer) => void;
+  readonly onStanding: (standing: Standing) => void;
+  /** At each look; must cost microseconds. */
+  readonly onLook?: (() => void) | undefined;
+}
+
+/**
+ * Milliseconds between two looks, by the age of the run: scripts end, and exec, soon. A look takes some 30 us, waking
+ * node up for it 200 (measured).
+ */
+const PACE = [
+  { untilMs: 250, everyMs: 5 },
+  { untilMs: 2_000, everyMs: 20 },
+] as const;
+const LATER_EVERY_MS = 100;
+const STANDING_EVERY_MS = 1_000;
+/** Of a process that only its own user may look at: that takes being that user, with all of node's threads. */
+const DENIED_EVERY_MS = 200;
+
+/** Starts looking; returns the way to end it. Never throws, and does not keep node alive. */
+export function startSampler(pid: number, watchers: SamplerWatchers): () => void {
+  const startedAt = steadyMs();
+  let timer: NodeJS.Timeout | undefined;
+  let program = '';
+  let standing = '';
+  let standingAt = Number.NEGATIVE_INFINITY;
+  let deniedAt = Number.NEGATIVE_INFINITY;
+  let environment: Buffer | undefined;
+  const look = openLook(pid);
+
+  const lookAtEnvironment = (now: number): void => {
+    let user: User | undefined;
+    let seen = look.program();
+    if (seen === DENIED) {
+      if (now - deniedAt < DENIED_EVERY_MS) return;
+      deniedAt = now;
+      user = userOf(pid);
+      seen = asUser(user, look.program);
+    }
+    if (seen === undefined || seen === DENIED || seen === program) return;
+    const bytes = asUser(user, () => readFileSync(`/proc/${pid}/environ`));
+    if (bytes === undefined || asUser(user, look.program) !== seen) return; // in the middle of an exec: the next look has it
+    program = seen;
+    standingAt = Number.NEGATIVE_INFINITY; // it may have changed with it
+    if (environment !== undefined && bytes.equals(environment)) return;
+    environment = bytes;
+    watchers.onEnvironment(bytes);
+  };
+
+  const tick = (): void => {
+    const now = steadyMs();
+    lookAtEnvironment(now);
+    if (now - standingAt >= STANDING_EVERY_MS) {
+      standingAt = now;
+      const found = readStanding(pid);
+      const text = JSON.stringify(found);
+      if (found !== undefined && text !== standing) {
+        standing = text;
+        watchers.onStanding(found);
+      }
+    }
+    watchers.onLook?.();
+    const age = now - startedAt;
+    timer = setTimeout(tick, PACE.find(({ untilMs }) => age < untilMs)?.everyMs ?? LATER_EVERY_MS);
+    timer.unref();
+  };
+  tick();
+  return () => {
+    clearTimeout(timer);
+    look.close();
+  };
+}
+
+const DENIED = 'denied';
+
+/** One descriptor for all looks: it is of the process, whatever program is in it. */
+function openLook(pid: number): { program(): string | undefined; close(): void } {
+  let descriptor: number | undefined;
+  try {
+    descriptor = openSync(`/proc/${pid}/stat`, 'r');
+  } catch {
+    // gone already
+  }
+  const buffer = Buffer.alloc(2_048);
+  return {
+    /** A text that is another one after each exec; DENIED: we may not know. Undefined: it is gone. */
+    program: () => {
+      if (descriptor === undefined) return undefined;
+      try {
+        const text = buffer.toString('latin1', 0, readSync(descriptor, buffer, 0, buffer.length, 0));
+        const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+        if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
+        const [stack, environment] = [fields[25], fields[47]]; // proc(5): 28 startstack, 50 env_start
+        return stack === '0' ? DENIED : `${stack} ${environment}`; // no addresses for who may not look
+      } catch {
+        return undefined;
+      }
+    },
+    close: () => {
+      if (descriptor !== undefined) closeSync(descriptor);
+      descriptor = undefined;
+    },
+  };
+}
+
+interface User {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/**
+ * Root without CAP_SYS_PTRACE, which no container has by default, may not look into another user's process; that user
+ * may. So for one call we are that user: su-exec, gosu and setpriv in front of the program are the common case.
+ *
+ * @returns undefined where it fails, whatever the reason
+ */
+function asUser<T>(user: User | undefined, read: () => T): T | undefined {
+  const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
+  try {
+    if (user !== undefined && uid === 0) {
+      process.setegid?.(user.gid);
+      process.seteuid?.(user.uid);
+    }
+    return read();
+  } catch {
+    return undefined;
+  } finally {
+    if (process.geteuid?.() !== uid) process.seteuid?.(uid);
+    if (process.getegid?.() !== gid) process.setegid?.(gid);
+  }
+}
+
+/** Whom the kernel compares with who looks; status is everybody's to read. */
+function userOf(pid: number): User | undefined {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    return { uid: numbersOf(status, 'Uid')[1] ?? 0, gid: numbersOf(status, 'Gid')[1] ?? 0 };
+  } catch {
+    return undefined;
+  }
+}
+
+function numbersOf(status: string, name: string): number[] {
+  const text = new RegExp(`^${name}:(.*)$`, 'm').exec(status)?.[1] ?? '';
+  return text.split(/\s+/).filter(Boolean).map(Number);
+}
+
+/** Where a living process stands. Undefined: it is gone. */
+export function readStanding(pid: number): Standing | undefined {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    if (/^State:\s*[ZX]/m.test(status)) return undefined;
+    const readCwd = (): string => readlinkSync(`/proc/${pid}/cwd`);
+    return {
+      uid: numbersOf(status, 'Uid')[1] ?? 0,
+      gid: numbersOf(status, 'Gid')[1] ?? 0,
+      groups: numbersOf(status, 'Groups'),
+      umask: Number.parseInt(/^Umask:\s*([0-7]+)$/m.exec(status)?.[1] ?? '22', 8),
+      cwd: asUser(undefined, readCwd) ?? asUser(userOf(pid), readCwd) ?? '/',
+      limits: readResourceLimits(pid),
+    };
+  } catch {
+    return undefined;
+  }
+}

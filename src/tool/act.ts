@@ -1,0 +1,161 @@
+/**
+ * Asking the entry for something: the request is a file in its state directory, USR1 makes it look there. Nobody can
+ * send that signal who could not kill it.
+ */
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { steadyMs } from '../clock.ts';
+import { EntryError, errnoOf, reasonOf } from '../errors.ts';
+import type { Request } from '../life.ts';
+import { REQUEST } from '../life.ts';
+import { printable } from '../log.ts';
+import { parseFstree } from '../parse.ts';
+import { showCommand } from '../report/banner.ts';
+import type { Answer } from './answer.ts';
+import { STATUS, ToolError } from './answer.ts';
+import type { Found } from './find.ts';
+import { asOwner, findState } from './find.ts';
+import { watchState } from './wait.ts';
+
+/** @throws ToolError, EntryError */
+export async function rerun(argv: readonly string[], directory?: string): Promise<Answer> {
+  const request = readRerun(argv);
+  const found = findParked('run it again', directory);
+  const run = found.record.run;
+  await ask(found, request, (now) => now.record.run > run);
+  const now = findState(found.directory).record;
+  const command = printable(showCommand(now.argv, (text) => text));
+  return {
+    status: STATUS.done,
+    lines: [`run ${now.run}: ${command}; its output goes where the container's goes (docker logs)`],
+    json: { run: now.run, phase: now.phase, argv: now.argv, pid: now.pids.command },
+  };
+}
+
+function readRerun(argv: readonly string[]): Request {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      env: { type: 'string', multiple: true, short: 'e' },
+      fstree: { type: 'string', multiple: true },
+      verbose: { type: 'boolean' },
+      stay: { type: 'boolean' },
+    },
+  });
+  const words = argv.includes('--') ? argv.slice(argv.indexOf('--') + 1) : [];
+  if (positionals.length > words.length) {
+    throw new ToolError(
+      STATUS.usage,
+      `'${positionals[0]}' is no flag`,
+      'another command line stands behind --',
+    );
+  }
+  const environment = (values.env ?? []).map((text): [string, string] => {
+    const at = text.indexOf('=');
+    if (at > 0) return [text.slice(0, at), text.slice(at + 1)];
+    throw new ToolError(STATUS.usage, `--env ${text} has no value`, 'write --env NAME=VALUE');
+  });
+  return {
+    schema: 1,
+    action: 'rerun',
+    environment: Object.fromEntries(environment),
+    argv: words.length > 0 ? words : undefined,
+    fstree: (values.fstree ?? []).map(fromHere),
+    verbose: values.verbose ?? false,
+    stay: values.stay ?? false,
+  };
+}
+
+/** The entry has another working directory. @throws EntryError where it cannot be read */
+function fromHere(text: string): string {
+  parseFstree(text, 'ddbg rerun --fstree');
+  return /^[a-z][a-z0-9+.-]*:/i.test(text) ? text : resolve(text);
+}
+
+/** @throws ToolError */
+export async function release(argv: readonly string[], directory?: string): Promise<Answer> {
+  const [text, ...more] = argv;
+  if (more.length > 0 || (text !== undefined && !/^\d{1,3}$/.test(text)) || Number(text ?? 0) > 255) {
+    throw new ToolError(
+      STATUS.usage,
+      `'${argv.join(' ')}' is no exit status`,
+      'it takes one number from 0 to 255',
+    );
+  }
+  const found = findParked('let it go', directory);
+  const status = text === undefined ? (found.record.end?.status ?? 0) : Number(text);
+  const said = {
+    lines: [`the container ends with status ${status}`],
+    json: { released: true, status },
+  };
+  if (text === undefined) signal(found, 'SIGTERM');
+  else await ask(found, { schema: 1, action: 'release', status }, (now) => now.phase === 'ended');
+  return { status: STATUS.done, ...said };
+}
+
+function findParked(purpose: string, directory: string | undefined): Found {
+  const found = findState(directory);
+  if (found.phase === 'parked') return found;
+  const hints = {
+    overlay: 'its overlay is being laid; ddbg wait --for parked waits for the park',
+    running: `the command is running (pid ${found.record.pids.command}); ddbg wait --for parked waits for the park`,
+    ended: 'nothing holds it any more',
+    parked: '',
+  };
+  throw new ToolError(STATUS.nothing, `cannot ${purpose}: the container is not parked`, hints[found.phase]);
+}
+
+/** The init drops USR1 in the moment between writing "parked" and being alone: then it is sent again. */
+const AGAIN_MS = 500;
+const GIVES_UP_MS = 15_000;
+
+async function ask(found: Found, request: Request, isDone: (now: Found) => boolean): Promise<void> {
+  const remove = putRequest(found, request);
+  const startedAt = steadyMs();
+  const watch = watchState(found.directory);
+  try {
+    while (steadyMs() - startedAt < GIVES_UP_MS) {
+      signal(found, 'SIGUSR1');
+      if (await watch.until(() => isDone(findState(found.directory)), AGAIN_MS)) return;
+    }
+  } finally {
+    watch.close();
+  }
+  remove();
+  throw new ToolError(
+    STATUS.failed,
+    `process ${found.record.pids.entry} has not taken the request within ${GIVES_UP_MS / 1000} s`,
+    'its log says why (docker logs)',
+  );
+}
+
+function putRequest({ directory, owner }: Found, request: Request): () => void {
+  const file = join(directory, REQUEST);
+  const temporary = `${file}.${process.pid}`;
+  const remove = (): void => asOwner(owner, () => rmSync(file, { force: true }));
+  try {
+    asOwner(owner, () => {
+      writeFileSync(temporary, JSON.stringify(request), { mode: 0o600, flag: 'wx' });
+      renameSync(temporary, file);
+    });
+    return remove;
+  } catch (error) {
+    asOwner(owner, () => rmSync(temporary, { force: true }));
+    throw new ToolError(
+      STATUS.failed,
+      `cannot ask for it: ${reasonOf(error)}`,
+      'make room there, or run the command again as it was: kill -USR1 1',
+    );
+  }
+}
+
+function signal({ record }: Found, name: 'SIGUSR1' | 'SIGTERM'): void {
+  try {
+    process.kill(record.pids.entry, name);
+  } catch (error) {
+    if (errnoOf(error) === 'ESRCH') throw new ToolError(STATUS.nothing, 'the container has ended');
+    throw new EntryError('DDBG_STATE', `cannot signal process ${record.pids.entry}: ${reasonOf(error)}`);
+  }
+}

@@ -1,0 +1,118 @@
+/**
+ * `ddbg`: what is going on, and what to do next.
+ */
+import type { EndRecord, RunRecord } from '../life.ts';
+import { reportName } from '../life.ts';
+import { printable } from '../log.ts';
+import { showCommand, showDuration } from '../report/banner.ts';
+import type { Answer } from './answer.ts';
+import { STATUS, ToolError } from './answer.ts';
+import type { Found } from './find.ts';
+import { findState, readStateFile } from './find.ts';
+
+/** @throws ToolError */
+export function status(_argv: readonly string[], directory?: string): Promise<Answer> {
+  const found = findState(directory);
+  const runs = runsOf(found);
+  const now = Date.now();
+  return Promise.resolve({
+    status: STATUS.done,
+    lines: [...describe(found, runs, now), '', ...whatNext(found)],
+    json: { ...found.record, phase: found.phase, directory: found.directory, runs },
+  });
+}
+
+function runsOf(found: Found): readonly RunRecord[] {
+  try {
+    return JSON.parse(readStateFile(found, 'runs.json')?.toString() ?? '').runs;
+  } catch {
+    return []; // there is none yet
+  }
+}
+
+function describe(
+  { phase, record, directory }: Found,
+  runs: readonly RunRecord[],
+  now: number,
+): readonly string[] {
+  const { run, pids, end, stop, plan } = record;
+  const since = `${showDuration(now - Date.parse(record.phaseSince))} ago, at ${timeOf(record.phaseSince)}`;
+  const last = runs.at(-1);
+  const ran = last === undefined || phase === 'running' ? '' : `, ran ${showDuration(last.durationMs)}`;
+  const pid = pids.command === null ? 'never started' : `pid ${pids.command}`;
+  return [
+    `${phase} since ${since}`,
+    `command:  ${printable(showCommand(record.argv, (text) => text))}   (run ${run}, ${pid}${ran})`,
+    `directory ${printable(record.cwd)}, uid ${record.uid}; state in ${directory}`,
+    ...(stop === null || phase !== 'running'
+      ? []
+      : [`stop:     ${stop.signal} was passed on at ${timeOf(stop.at)}, and it still runs`]),
+    ...(phase === 'running' ? [] : endLines(end, last)),
+    ...(phase === 'parked' && plan.stayAlive?.limitMs !== undefined
+      ? [`limit:    ${showDuration(plan.stayAlive.limitMs)}; the clock stands while somebody is attached`]
+      : []),
+    ...(runs.length > 1 ? ['runs:', ...runs.slice(-10).map(historyLine)] : []),
+  ];
+}
+
+function endLines(end: EndRecord | null, last: RunRecord | undefined): readonly string[] {
+  if (end === null) return ['ended:    nobody was left to note how; the init holds the container'];
+  return [
+    `ended:    it ${end.summary}; the container ends with status ${end.status}`,
+    ...(last?.cause == null ? [] : [`cause:    ${last.cause}`]),
+  ];
+}
+
+function historyLine({ run, startedAt, durationMs, summary, cause, report }: RunRecord): string {
+  const kept = report === null ? '' : `   (ddbg report ${run})`;
+  return `  ${run}  ${timeOf(startedAt)}  ${showDuration(durationMs)}  ${cause ?? summary}${kept}`;
+}
+
+function whatNext({ phase, record }: Found): readonly string[] {
+  switch (phase) {
+    case 'parked':
+      return [
+        'ddbg report      what has happened',
+        'ddbg shell       a shell where the command stood, with its environment',
+        'ddbg rerun       run it again   (--env NAME=VALUE, --fstree URL, -- OTHER COMMAND)',
+        `ddbg release     let the container end with status ${record.end?.status ?? 0}`,
+      ];
+    case 'running':
+      return ['ddbg dump        what it is doing', 'ddbg shell       a shell with its environment'];
+    case 'overlay':
+      return ['ddbg wait --for running'];
+    case 'ended':
+      return ['nothing is left to do'];
+  }
+}
+
+/** As the log of the container may have it: 14:02:11 UTC. */
+function timeOf(iso: string): string {
+  return `${iso.slice(11, 19)} UTC`;
+}
+
+/** What a fault was: the last one, or that of a run. @throws ToolError */
+export function report(argv: readonly string[], directory?: string): Promise<Answer> {
+  const [text] = argv;
+  if (argv.length > 1 || (text !== undefined && !/^[1-9]\d{0,5}$/.test(text))) {
+    throw new ToolError(
+      STATUS.usage,
+      `'${argv.join(' ')}' is no run`,
+      'it takes the number of one: ddbg status lists them',
+    );
+  }
+  const found = findState(directory);
+  const last = runsOf(found).findLast(({ report: kept }) => kept !== null)?.run;
+  const run = text === undefined ? last : Number(text);
+  const file = run === undefined ? undefined : readStateFile(found, reportName(run));
+  if (file === undefined) {
+    const which = text === undefined ? '' : ` of run ${text}`;
+    throw new ToolError(
+      STATUS.nothing,
+      `there is no report${which}`,
+      'a run has one when it has ended in a fault; the last ten are kept',
+    );
+  }
+  const json = JSON.parse(file.toString());
+  return Promise.resolve({ status: STATUS.done, lines: file.toString().trimEnd().split('\n'), json });
+}
