@@ -1,9 +1,11 @@
 /**
  * Which entry is meant, and where it keeps its state.
  */
+import type { Stats } from 'node:fs';
 import { lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readStat } from '../container/stat.ts';
+import { reasonOf } from '../errors.ts';
 import type { Phase, StateRecord } from '../life.ts';
 import { isOf, readState } from '../life.ts';
 import { usualPlaces } from '../state.ts';
@@ -100,7 +102,7 @@ function listOf(directory: string): readonly string[] {
 }
 
 function lookAt(directory: string): Found | undefined {
-  const stats = lstatSync(directory, { throwIfNoEntry: false });
+  const stats = statsOf(directory);
   if (stats === undefined || !stats.isDirectory()) return undefined;
   const own = process.getuid?.() ?? 0;
   if (own !== 0 && stats.uid !== own) {
@@ -118,6 +120,18 @@ function lookAt(directory: string): Found | undefined {
   const entry = record.pids.entry;
   const isEntryAlive = isOf(record, entry) && isOfUser(entry, stats.uid);
   return { directory, owner, record, isEntryAlive, phase: phaseNow(record, isEntryAlive) };
+}
+
+function statsOf(directory: string): Stats | undefined {
+  try {
+    return lstatSync(directory, { throwIfNoEntry: false });
+  } catch (error) {
+    throw new ToolError(
+      STATUS.refused,
+      `cannot look into ${directory}: ${reasonOf(error)}`,
+      'as root: docker exec --user 0 ...',
+    );
+  }
 }
 
 /** A planted directory could name another user's process. */
