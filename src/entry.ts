@@ -65,12 +65,13 @@ async function runWatched(context: stages.Context): Promise<number> {
     const desk = stages.openDesk(context);
     try {
       const released = stages.readRelease(desk);
-      if (released !== undefined) return released;
+      if (released !== undefined) return await stages.finish(desk, released);
       const run = (await stages.layOverlays(desk)) ?? (await stages.runCommand(desk));
       const fault = judgeOutcome(run.outcome, run.stop, run.status);
       await stages.sayEnd(desk, run, fault);
       // Stopped before a rerun has begun, it ends as it would have without.
-      if (!stages.isHeld(desk, run, fault)) return run.pid === undefined ? (held ?? run.status) : run.status;
+      const status = run.pid === undefined ? (held ?? run.status) : run.status;
+      if (!stages.isHeld(desk, run, fault)) return await stages.finish(desk, status);
       held = run.status;
       if (!(await stages.holdContainer(desk, run, fault))) return run.status;
     } finally {

@@ -94,8 +94,10 @@ export type Request =
       readonly verbose: boolean;
       /** Hold the container after success too. */
       readonly stay: boolean;
+      /** The process that asks: it is to have its answer before the container ends under it. */
+      readonly by: number;
     }
-  | { readonly schema: 1; readonly action: 'release'; readonly status: number };
+  | { readonly schema: 1; readonly action: 'release'; readonly status: number; readonly by: number };
 
 /** What a run begins with. */
 export interface Life {

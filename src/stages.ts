@@ -1,6 +1,7 @@
 /**
  * The stages of entry.ts, each wired to what it needs: log, state directory, hooks, signals.
  */
+import { steadyMs } from './clock.ts';
 import { identifyContainer, readClues } from './container/identity.ts';
 import { readCgroupLimits, readResourceLimits } from './container/limits.ts';
 import { readStat } from './container/stat.ts';
@@ -263,12 +264,27 @@ export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefin
   return false;
 }
 
-/** What `ddbg release STATUS` has asked for; undefined: nothing. */
+/** What `ddbg release` has asked for; undefined: nothing. */
 export function readRelease({ life, log, record }: Desk): number | undefined {
   if (life.request?.action !== 'release') return undefined;
   const { status } = life.request;
   record({ phase: 'ended' });
   log.say(`let go by ddbg release, ending with status ${status}`, { status });
+  return status;
+}
+
+/** Longer than anybody takes to say one line. */
+const LONGEST_GOODBYE_MS = 1_000;
+
+/**
+ * The end of the container ends whoever is in it with 137: a script that has just asked for a rerun or the release is to
+ * have its answer, and its status, first.
+ */
+export async function finish({ life }: Desk, status: number): Promise<number> {
+  const by = life.request?.by;
+  const { setTimeout: delay } = process.getBuiltinModule('node:timers/promises');
+  const endAt = steadyMs() + LONGEST_GOODBYE_MS;
+  while (by !== undefined && readStat(by) !== undefined && steadyMs() < endAt) await delay(5);
   return status;
 }
 

@@ -65,6 +65,7 @@ function readRerun(argv: readonly string[]): Request {
     fstree: (values.fstree ?? []).map(fromHere),
     verbose: values.verbose ?? false,
     stay: values.stay ?? false,
+    by: process.pid,
   };
 }
 
@@ -90,8 +91,7 @@ export async function release(argv: readonly string[], directory?: string): Prom
     lines: [`the container ends with status ${status}`],
     json: { released: true, status },
   };
-  if (text === undefined) signal(found, 'SIGTERM');
-  else await ask(found, { schema: 1, action: 'release', status }, (now) => now.phase === 'ended');
+  await ask(found, { schema: 1, action: 'release', status, by: process.pid }, (now) => now.phase === 'ended');
   return { status: STATUS.done, ...said };
 }
 
@@ -117,7 +117,7 @@ async function ask(found: Found, request: Request, isDone: (now: Found) => boole
   const watch = watchState(found.directory);
   try {
     while (steadyMs() - startedAt < GIVES_UP_MS) {
-      signal(found, 'SIGUSR1');
+      signal(found);
       if (await watch.until(() => isDone(findState(found.directory)), AGAIN_MS)) return;
     }
   } finally {
@@ -151,9 +151,9 @@ function putRequest({ directory, owner }: Found, request: Request): () => void {
   }
 }
 
-function signal({ record }: Found, name: 'SIGUSR1' | 'SIGTERM'): void {
+function signal({ record }: Found): void {
   try {
-    process.kill(record.pids.entry, name);
+    process.kill(record.pids.entry, 'SIGUSR1');
   } catch (error) {
     if (errnoOf(error) === 'ESRCH') throw new ToolError(STATUS.nothing, 'the container has ended');
     throw new EntryError('DDBG_STATE', `cannot signal process ${record.pids.entry}: ${reasonOf(error)}`);
