@@ -123,15 +123,12 @@ describe.each(hosts)('$name', ({ start }) => {
       `#!/bin/bash\nexport LATE=$'two\\nlines' RAW=$'\\xff\\xfe'\ncd /usr/bin; umask 027; ulimit -S -n 300; ulimit -S -c 0\nexec env a.dotted-name=1 ${inner}\n`,
     );
     const held = start([outer]);
-    while (!existsSync(environ)) await new Promise((resolve) => setTimeout(resolve, 5));
+    await expect.poll(() => existsSync(environ), { timeout: 20_000, interval: 5 }).toBe(true);
     // Sampled: the state has it as soon as the sampler has looked.
     const expected = readFileSync(environ);
-    const deadline = Date.now() + 10_000;
-    while (!readFileSync(join(held.stateDir, 'environ')).equals(expected)) {
-      if (Date.now() > deadline)
-        expect(readFileSync(join(held.stateDir, 'environ'), 'latin1')).toBe(expected.toString('latin1'));
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    const kept = join(held.stateDir, 'environ');
+    const read = () => (existsSync(kept) ? readFileSync(kept, 'latin1') : '');
+    await expect.poll(read, { timeout: 20_000, interval: 10 }).toBe(expected.toString('latin1'));
     writeFileSync(join(folder, 'end'), '');
     await parked(held);
     const seen = spawnSync(node, [
@@ -378,8 +375,7 @@ describe.each(hosts)('$name', ({ start }) => {
         const held = start(['sh', '-c', `until [ -e ${folder}/end ]; do sleep 0.02; done; exit 3`], {
           flags: [`--state-dir=${place}`],
         });
-        while (!existsSync(join(place, 'standing.json')))
-          await new Promise((resolve) => setTimeout(resolve, 10));
+        await expect.poll(() => existsSync(join(place, 'standing.json')), { timeout: 20_000 }).toBe(true);
         spawnSync('dd', ['if=/dev/zero', `of=${place}/filler`, 'bs=1k', 'count=1000']);
         writeFileSync(join(folder, 'end'), '');
         await held.entry.waitFor(PARKED);
