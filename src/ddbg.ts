@@ -24,6 +24,9 @@ const HELP = `ddbg: work in a container that ddbg-entry watches (DEBUG=stayalive
   release [STATUS]      let a parked container end, with the fault's status or another
   wait [--for parked|running|ended] [--timeout 60s]
                         until it is so (default: parked, and no limit)
+  dump [PID] [--all] [--signal]
+                        a look at a process that hangs, by default the command: what it waits for, threads, system
+                        calls, open files, sockets; ddbg dump --help says more
 
   --json                one JSON value on stdout instead of text
   --state-dir=DIR       where ddbg-entry keeps its state (default: found by itself)
@@ -45,6 +48,7 @@ const TOOLS: Readonly<Record<string, () => Promise<Tool>>> = {
   revert: async () => (await import('./tool/patch.ts')).revert,
   diff: async () => (await import('./tool/patch.ts')).diff,
   wait: async () => (await import('./tool/wait.ts')).wait,
+  dump: async () => (await import('./tool/dump.ts')).dump,
 };
 
 interface Asked {
@@ -76,7 +80,7 @@ async function run(words: readonly string[]): Promise<number> {
   const isJson = words.includes('--json');
   try {
     const asked = readArguments(words);
-    if (asked === 'help') return print(HELP, STATUS.done);
+    if (asked === 'help') return print(await helpOn(words), STATUS.done);
     if (asked === 'version') return print(`${await version()}\n`, STATUS.done);
     const { name, argv, directory } = asked;
     if (name === 'shell') return await (await import('./tool/shell.ts')).shell(argv, directory);
@@ -127,6 +131,13 @@ function print(text: string, status: number, descriptor = 1): number {
     }
   }
   return status;
+}
+
+/** Of the tool that is named, where there is more to say than in HELP. */
+async function helpOn(words: readonly string[]): Promise<string> {
+  const { USAGE } = await import('./tool/usage.ts');
+  const name = words.find((word) => Object.hasOwn(USAGE, word));
+  return (name === undefined ? undefined : USAGE[name]) ?? HELP;
 }
 
 async function version(): Promise<string> {

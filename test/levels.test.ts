@@ -15,7 +15,7 @@ const LEVELS = [
   ['parse', 'signals'],
   ['plan', 'state', 'container/'],
   ['overlay/', 'process/', 'report/', 'fault', 'park', 'hooks', 'install', 'life'],
-  ['host'],
+  ['host', 'dump/'],
   ['stages', 'tool/'],
   ['entry'],
   ['cli', 'ddbg', 'index'],

@@ -34,6 +34,7 @@ test('it holds only what runs, and needs no other package', () => {
     'dist/ddbg.cjs',
     'dist/decompress-HASH.cjs',
     'dist/directory-HASH.cjs',
+    'dist/dump-HASH.cjs',
     'dist/engine-HASH.cjs',
     'dist/esm-HASH.cjs', // fzstd
     'dist/index.cjs',
@@ -45,6 +46,7 @@ test('it holds only what runs, and needs no other package', () => {
     'dist/shell-HASH.cjs',
     'dist/status-HASH.cjs',
     'dist/tar-HASH.cjs',
+    'dist/usage-HASH.cjs',
     'dist/wait-HASH.cjs',
     'dist/xz-HASH.cjs',
     'dist/xz-decompress-HASH.cjs',
