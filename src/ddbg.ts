@@ -27,6 +27,9 @@ const HELP = `ddbg: work in a container that ddbg-entry watches (DEBUG=stayalive
   dump [PID] [--all] [--signal]
                         a look at a process that hangs, by default the command: what it waits for, threads, system
                         calls, open files, sockets; ddbg dump --help says more
+  check                 for a Dockerfile, RUN ddbg check: what will not work in the container, and the way out
+  health                HEALTHCHECK CMD ddbg health: 1 while the container is held, else 0
+  hook bash             the one line for an entrypoint script of your own
 
   --json                one JSON value on stdout instead of text
   --state-dir=DIR       where ddbg-entry keeps its state (default: found by itself)
@@ -49,6 +52,9 @@ const TOOLS: Readonly<Record<string, () => Promise<Tool>>> = {
   diff: async () => (await import('./tool/patch.ts')).diff,
   wait: async () => (await import('./tool/wait.ts')).wait,
   dump: async () => (await import('./tool/dump.ts')).dump,
+  check: async () => (await import('./tool/check.ts')).check,
+  health: async () => (await import('./tool/health.ts')).health,
+  hook: async () => (await import('./tool/hook.ts')).hook,
 };
 
 interface Asked {

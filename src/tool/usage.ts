@@ -15,4 +15,23 @@ Secrets in its arguments and environment are masked.
 
 Exit status: 0 done; 1 no signal was sent; 2 wrong usage; 3 there is no such process.
 `,
+  check: `ddbg check
+
+For a Dockerfile, as root or as the USER that the container will have: RUN ddbg check
+Says who will be PID 1, whether the native init runs here, which Node, shells, tools and state directory there are, where
+core files go, and the limits. Each finding is ok, a note (it works, but less well) or a problem, with a way out. Limits and
+core_pattern are those of the machine that builds. It leaves nothing behind.
+
+Exit status: 0 no problem; 1 something will not work; 2 wrong usage.
+`,
+  health: `ddbg health
+
+In a Dockerfile: HEALTHCHECK CMD ddbg health   or, in front of a check: CMD ddbg health && curl -f http://localhost/
+Exit status: 1, and one line, while the container is held; 0 otherwise, also when ddbg-entry is off.
+`,
+  hook: `ddbg hook bash|sh|dash|ash|ksh|zsh
+
+Prints the one line for an entrypoint script that is there already, and says where it goes.
+Exit status: 0; 2 for another shell.
+`,
 };

@@ -28,6 +28,7 @@ test('it holds only what runs, and needs no other package', () => {
     'dist/act-HASH.cjs',
     'dist/bzip2-HASH.cjs',
     'dist/changes-HASH.cjs',
+    'dist/check-HASH.cjs',
     'dist/chunk-HASH.cjs',
     'dist/cli.cjs',
     'dist/ddbg-entry.sh',
@@ -37,6 +38,8 @@ test('it holds only what runs, and needs no other package', () => {
     'dist/dump-HASH.cjs',
     'dist/engine-HASH.cjs',
     'dist/esm-HASH.cjs', // fzstd
+    'dist/health-HASH.cjs',
+    'dist/hook-HASH.cjs',
     'dist/index.cjs',
     'dist/index.d.ts',
     'dist/index.js',
