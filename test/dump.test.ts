@@ -5,12 +5,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readCgroupUse } from '../src/dump/cgroup.ts';
+import type { Dump } from '../src/dump/dump.ts';
 import { descendantsOf } from '../src/dump/family.ts';
 import { summariseMaps } from '../src/dump/memory.ts';
 import { createReader, readWithin } from '../src/dump/read.ts';
 import { formatAddress, formatIpv6, parseInet, parseUnix, showSocket } from '../src/dump/sockets.ts';
 import { syscallName } from '../src/dump/syscalls.ts';
 import { parseStat, parseSystemLine } from '../src/dump/threads.ts';
+import { whatItWaitsFor } from '../src/dump/waits.ts';
 import { plain } from '../src/dump/words.ts';
 
 describe('sockets', () => {
@@ -172,6 +174,65 @@ describe('processes', () => {
     } finally {
       rmSync(folder, { recursive: true });
     }
+  });
+});
+
+describe('what it waits for, where ptrace’s rules hide the system calls', () => {
+  const thread = {
+    ...{ tid: 7, name: 'node', state: 'S', isSteady: true, percent: 0, isRunning: false },
+    ...{ call: null, lockHolder: null, kernelStack: null },
+  };
+  const open = {
+    target: '',
+    isDeleted: false,
+    canRead: true,
+    canWrite: true,
+    others: [],
+    watched: [],
+    detail: '',
+  };
+  const listening = {
+    kind: 'tcp',
+    state: 'listening',
+    local: '0.0.0.0:80',
+    remote: '',
+    received: 0,
+    unsent: 0,
+    inode: 1,
+  };
+  const facts = (wchan: string | null) =>
+    ({
+      pid: 7,
+      state: 'S',
+      tracer: null,
+      cgroup: { isFrozen: false },
+      processor: { percent: 0 },
+      threads: [{ ...thread, wchan }],
+      descriptors: [
+        { ...open, fd: 3, kind: 'epoll', socket: undefined, watched: [4] },
+        { ...open, fd: 4, kind: 'socket', socket: listening },
+      ],
+    }) as unknown as Dump;
+
+  it.each([
+    [
+      'do_epoll_wait',
+      "waits in the kernel's do_epoll_wait, which is epoll_wait; its only epoll, fd 3, is of 1 socket: listening 0.0.0.0:80",
+    ],
+    ['pipe_read', "waits in the kernel's pipe_read, which is a read of a pipe"],
+    ['nfs_wait_bit', "waits in the kernel's nfs_wait_bit, as far as may be seen"],
+    [null, 'waits where it may not be seen from here'],
+  ])('%s', (wchan, said) => {
+    expect(whatItWaitsFor(facts(wchan))).toBe(said);
+  });
+
+  it('uninterruptible sleep and the freezer come first', () => {
+    const stuck = {
+      ...facts('nfs_wait_bit'),
+      threads: [{ ...thread, state: 'D', wchan: 'nfs_wait_bit' }],
+    } as Dump;
+    expect(whatItWaitsFor(stuck)).toMatch(/^is in uninterruptible sleep \(D\) in nfs_wait_bit; no signal/);
+    expect(whatItWaitsFor({ ...stuck, cgroup: { isFrozen: true } } as Dump)).toMatch(/^is frozen: /);
   });
 });
 

@@ -21,6 +21,9 @@ function mountHang(): string[] {
 const dump = (container: Container, argv: readonly string[] = [], options: ExecOptions = {}) =>
   container.exec(['ddbg', 'dump', ...argv], options);
 
+/** But for the kernel's stacks, which are never shown in a container. */
+const unread = (stdout: string) => stdout.match(/^cannot be read: (?!kernel stacks \().*$/gm) ?? [];
+
 /** The first line, looked for until the command is where it hangs. */
 function firstLine(container: Container, options: ExecOptions = {}) {
   return eventually(async () => (await dump(container, [], options)).stdout.split('\n')[0]);
@@ -41,9 +44,7 @@ describeWithEngine('ddbg dump', (images) => {
     const { status, stdout, stderr } = await dump(container);
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     expect(stdout).toMatch(/^command: \/t\/hang pipe/m);
-    expect(stdout.match(/^cannot be read: .*$/gm)).toEqual([
-      'cannot be read: kernel stacks (not permitted: only the machine’s own root may)',
-    ]);
+    expect(unread(stdout)).toEqual([]);
   });
 
   it('of a command of uid 1000: by root, who looks as that user; by itself; by a third', async () => {
@@ -65,7 +66,15 @@ describeWithEngine('ddbg dump', (images) => {
   });
 
   it('limits of the container, its own sockets, and with a read-only root', async () => {
-    const container = await hang('serve', ['--memory', '96m', '--pids-limit', '77', '--read-only']);
+    const container = await hang('serve', [
+      '--memory',
+      '96m',
+      '--pids-limit',
+      '77',
+      '--read-only',
+      '--sysctl',
+      'net.ipv6.conf.all.disable_ipv6=0',
+    ]);
     await firstLine(container).toMatch(
       / in epoll_wait of fd 3 with 3 sockets: listening 127\.0\.0\.1:\d+, listening \[::1\]:\d+, established /,
     );

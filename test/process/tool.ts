@@ -48,15 +48,17 @@ export function runTool(name: string, argv: readonly string[], before: readonly 
 
 // ---- what hangs -----------------------------------------------------------------------------------------------------
 
-let compiled: string | undefined;
+const compiled = new Map<string, string>();
 
-/** fixtures/hang.c. */
-export function hangProgram(): string {
-  if (compiled !== undefined) return compiled;
-  const file = join(folder, 'hang');
+/** fixtures/hang.c. @param flags for the compiler */
+export function hangProgram(...flags: readonly string[]): string {
+  const key = flags.join(' ');
+  const known = compiled.get(key);
+  if (known !== undefined) return known;
+  const file = join(folder, `hang${key}`.replaceAll(' ', ''));
   const source = fileURLToPath(new URL('../fixtures/hang.c', import.meta.url));
-  execFileSync('cc', ['-O1', '-static', '-pthread', '-o', file, source], { stdio: 'pipe' });
-  compiled = file;
+  execFileSync('cc', ['-O1', '-static', '-pthread', ...flags, '-o', file, source], { stdio: 'pipe' });
+  compiled.set(key, file);
   return file;
 }
 
