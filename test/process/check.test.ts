@@ -62,9 +62,9 @@ describe('health', () => {
       stderr: '',
     });
     expect(JSON.parse(look('--json').stdout)).toEqual({ schema: 1, isHealthy: false, phase: 'parked' });
-    entry.kill('SIGTERM');
+    entry.kill('SIGKILL');
     await entry.status;
-    expect(look()).toMatchObject({ status: 0 }); // what it has left is not believed
+    expect(look()).toMatchObject({ status: 0 }); // what it has left still says parked, and is not believed
   });
 
   it('0 where there is nothing', () => {
