@@ -177,7 +177,8 @@ function showUnixPath(bytes: Buffer): string {
 /** @param ms -1: no limit; undefined: what stands at the address */
 function timed(ms: bigint | undefined, memory: Memory, address?: bigint): Partial<Call> {
   if (ms === undefined) return { isTimed: true, detail: showTime(memory, address) };
-  return ms < 0n ? {} : { isTimed: true, detail: `${ms} ms` };
+  if (ms < 0n) return {};
+  return { isTimed: true, detail: ms < 10_000n ? `${ms} ms` : `${Number(ms) / 1000} s` };
 }
 
 const MOST_POLLED = 1024;

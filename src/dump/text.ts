@@ -89,10 +89,10 @@ function describeGroup(group: readonly DumpThread[], dump: Dump, all: boolean): 
   );
   const count = group.length === 1 ? '' : `${group.length} `;
   const wchan = first.wchan === null ? '' : ` [${first.wchan}]`;
-  const stack =
-    first.kernelStack === null || first.kernelStack.length === 0
-      ? []
-      : [`    kernel: ${first.kernelStack.slice(0, mostOf(all, 6)).join(' < ')}`];
+  // where the call says it all, the kernel's stack only repeats it
+  const isTelling = all || first.state === 'D' || first.call === null;
+  const kernel = isTelling ? (first.kernelStack ?? []).slice(0, mostOf(all, 6)) : [];
+  const stack = kernel.length === 0 ? [] : [`    kernel: ${kernel.join(' < ')}`];
   return [`  ${count}${first.state} ${waitOf(first, dump)}${wchan}: ${names}`, ...stack];
 }
 
