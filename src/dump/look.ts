@@ -173,7 +173,7 @@ async function lookAs(
     cgroup: readCgroupUse(reader.text(`${proc}/cgroup`) ?? '', (file) => reader.text(file)?.trim()),
     unread: [...reader.refused].map(([what, code]) => ({ what, why: whyNot(what, code, reader) })),
   };
-  return { ...facts, waits: whatItWaitsFor(facts) };
+  return { ...facts, waits: later.size === 0 ? 'has ended while it was looked at' : whatItWaitsFor(facts) };
 }
 
 type Seen = Pick<DumpThread, 'isRunning' | 'call' | 'lockHolder'>;
@@ -191,10 +191,12 @@ function describeThread(thread: Thread, memory: Memory, around: Surroundings): S
   // in a namespace of its own it knows itself by other numbers
   const knowsItself = (fields.get('NSpid')?.split('\t').length ?? 1) === 1;
   const tids = new Set(knowsItself ? threads.map(({ tid }) => tid) : []);
-  const call = readCall(thread.system, { memory, tids, architecture: architecture(reader, pid) });
+  const isOfKernel = !fields.has('VmSize'); // the kernel's own threads are in no call, whatever /proc says (measured: read of fd 0)
+  const line = isOfKernel ? undefined : thread.system;
+  const call = readCall(line, { memory, tids, architecture: architecture(reader, pid) });
   const holder = call?.waitsFor === 'lock' ? lockHolder(reader, pid) : undefined;
   return {
-    isRunning: thread.state === 'R' || thread.system?.kind === 'running',
+    isRunning: thread.state === 'R' || line?.kind === 'running',
     call: call ?? null,
     lockHolder:
       holder === undefined ? null : { pid: holder, name: all.find((one) => one.pid === holder)?.name ?? '?' },

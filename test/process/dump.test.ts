@@ -3,6 +3,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { takeLook } from '../../src/dump/look.ts';
+import { dumpLines } from '../../src/dump/text.ts';
 import type { DumpAnswer } from '../../src/tool/dump.ts';
 import { isRoot, node, script, startEntry, temporaryFolder } from './harness.ts';
 import { hangProgram, runTool, startHanging, type ToolResult } from './tool.ts';
@@ -263,6 +265,39 @@ describe('names and numbers', () => {
     });
     const seen = [...theirs.matchAll(/^f(\d+)$/gm)].map(([, fd]) => Number(fd));
     expect(json(pid).descriptors?.map(({ fd }) => fd)).toEqual(seen);
+  });
+});
+
+describe('what is gone', () => {
+  it('threads and processes may end at any moment of a look', async () => {
+    const busy =
+      'for i in $(seq 400); do sleep 0.0$((i % 10)) & done; echo ready; while :; do sleep 0.05; done';
+    const { pid } = await startHanging(['bash', '-c', busy]);
+    const children = json(pid).descendants.map((child) => child.pid);
+    const looks = await Promise.all([...children.slice(-100), pid].map(takeLook));
+    const ends = looks.map((look) => (look === undefined ? 'not there' : look.waits));
+    expect(ends.at(-1)).toMatch(/wait4|runs|burns/);
+    for (const look of looks) if (look !== undefined) expect(dumpLines(look).length).toBeGreaterThan(4);
+    const shorter = await startHanging(['bash', '-c', 'echo ready; sleep 0.1; sleep 0.1']);
+    const gone = await Promise.all(Array.from({ length: 10 }, () => takeLook(shorter.pid)));
+    expect(gone.every((look) => look !== undefined)).toBe(true);
+  });
+
+  it('a process in a pid namespace of its own knows its threads by other numbers: nothing is made of them', async () => {
+    if (!isRoot) return;
+    const { pid } = await startHanging([
+      'unshare',
+      '--pid',
+      '--fork',
+      '--kill-child',
+      hangProgram(),
+      'deadlock',
+    ]);
+    const [child] = json(pid).descendants;
+    const { first } = await lookUntil(child?.pid ?? 0, /futex/);
+    expect(first).toMatch(
+      /is a deadlock candidate: every one of 3 threads waits on a futex, without a time limit$/,
+    );
   });
 });
 
