@@ -29,7 +29,7 @@ Words in DEBUG, separated by commas (other words in it are left to the command):
                       trace shell scripts: for bash with file, line and function
   stayalive           when the command faults, keep the container: exec in, look, then let it go
                       with the status it had. A stop that was asked for is no fault
-  stayalive=30m       ... for so long at the most (s, m, h)
+  stayalive=30m       ... for so long at the most (s, m, h); the clock stands while somebody is attached
   stayalive=always    ... after success too
   fstree=URL          before the command starts, lay a tar (plain, gz, zst, xz, bz2, br), a zip or a directory over
                       the file system, all or nothing: http, https, file or a path. May be given several times,

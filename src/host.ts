@@ -34,7 +34,7 @@ export interface Host {
   /** Runs the command to its end. */
   run(command: CommandLine, signals: Signals, watchers: Watchers): Promise<Run>;
   /** Holds the container; listens from now on. Native it never resolves: `handOver` does the rest. */
-  park(signals: Signals, limitMs: number | undefined): Promise<ParkEnd>;
+  park(signals: Signals, limitMs: number | undefined, say: (line: string) => void): Promise<ParkEnd>;
   /** Everything is said and written: from here on the native init waits alone, and this process ends. */
   handOver(parked: HandOver): void;
   /** Ends this process, and with it the container. */

@@ -231,7 +231,7 @@ export function isHeld({ plan }: Desk, run: Run, fault: Fault | undefined): bool
 export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefined): Promise<boolean> {
   const { plan, log, signals, hooks, state, host } = desk;
   const limitMs = plan.stayAlive?.limitMs;
-  const parked = host.park(signals, limitMs); // listens first: a stop that comes now must not wait for a hook
+  const parked = host.park(signals, limitMs, log.say); // listens first: a stop that comes now must not wait for a hook
   if (fault !== undefined) await Promise.race([parked, callHook(hooks, 'onFault', fault, log)]);
   await Promise.race([parked, callHook(hooks, 'beforePark', fault, log)]);
   desk.record({ phase: 'parked' });

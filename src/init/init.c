@@ -20,7 +20,7 @@
  *     start                              start the command
  *     become                             none of our words after all: as if off
  *     released TEXT, expired TEXT        lines to say at the end of a park, SIGNAL in the first stands for the name
- *     park STATUS LIMIT_MS               hold the container; node is done
+ *     park STATUS LIMIT_MS               hold the container; node is done. The limit counts while nobody is attached
  *     exit STATUS                        end; node is done
  *
  * To node, lines:
@@ -29,7 +29,8 @@
  *     stopped SIGNAL                     a stop came first, it is not started
  *     stop SIGNAL, signal SIGNAL         passed on: a stop, or any other
  *     typed SIGNAL                       the terminal has sent it to the command
- *     ended exited|killed NUMBER STATUS  STATUS: what that makes of the container, --exit-map applied
+ *     ended exited|killed NUMBER STATUS core|-
+ *                                        STATUS: what that makes of the container, --exit-map applied; core: it was dumped
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -85,9 +86,10 @@ static int end;             /* of the command, as waitpid(2) has it */
 static int stop;            /* the first stop that was asked for; 0: none */
 static int64_t passing_ms;  /* when the last HUP went out or Ctrl-C was typed: a stop, if the end follows soon (supervise.ts) */
 static int terminal = -1;   /* a descriptor of the one whose foreground is ours */
-static int64_t deadline_ms; /* of the park, of the grace, or of node after a stop; 0: none */
+static int64_t deadline_ms; /* of the next look at a park with a limit, of the grace, or of node after a stop; 0: none */
 static int parked_status;
 static bool was_parked;     /* and is to be run again */
+static bool is_again;       /* USR1 came between the end and the park */
 static char *released, *expired;
 
 static size_t received;     /* bytes of records from node */
@@ -661,6 +663,50 @@ static void tell(const char *format, ...) {
     signal_node(SIGKILL); /* the rest is node_ended's */
 }
 
+/* ---- processes ---------------------------------------------------------------------------------------------------- */
+
+struct process { pid_t pid, parent; bool is_below, is_kernels; char state; int64_t started_ms; };
+
+/* The text of /proc/PID/NAME, as much of it as there is room for. False: there is no such process, or no /proc. */
+static bool read_proc(pid_t pid, const char *name, char *text, size_t room) {
+    char file[32];
+    sprintf(file, "/proc/%d/%s", pid, name);
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : read(fd, text, room - 1);
+    if (fd >= 0) close(fd);
+    text[size > 0 ? size : 0] = '\0';
+    return size > 0;
+}
+
+/* /proc/PID/stat, proc(5). */
+static bool read_process(pid_t pid, struct process *process) {
+    enum { PARENT = 4, KIND = 9, STARTED = 22, PF_KTHREAD = 0x00200000 };
+    char text[512];
+    if (!read_proc(pid, "stat", text, sizeof text)) return false;
+    char *at = strrchr(text, ')'); /* the name may hold anything */
+    if (at == NULL || strlen(at) < 5) return false;
+    *process = (struct process){.pid = pid, .state = at[2]};
+    at += 3;
+    for (int field = PARENT; field <= STARTED; field++) {
+        unsigned long long value = strtoull(at, &at, 10); /* a negative one is of no interest */
+        if (field == PARENT) process->parent = (pid_t)value;
+        else if (field == KIND) process->is_kernels = (value & PF_KTHREAD) != 0;
+        else if (field == STARTED) process->started_ms = (int64_t)(value * 1000 / (unsigned long)sysconf(_SC_CLK_TCK));
+    }
+    return true;
+}
+
+/* Calls `take` with each process that is no zombie, in the order of pids. */
+static void each_process(void (*take)(const struct process *)) {
+    DIR *proc = opendir("/proc");
+    struct process process;
+    for (struct dirent *entry; proc != NULL && (entry = readdir(proc)) != NULL;) {
+        pid_t pid = atoi(entry->d_name);
+        if (pid > 0 && read_process(pid, &process) && process.state != 'Z') take(&process);
+    }
+    if (proc != NULL) closedir(proc);
+}
+
 /* ---- the end ----------------------------------------------------------------------------------------------------- */
 
 static _Noreturn void finish(int status) {
@@ -669,13 +715,103 @@ static _Noreturn void finish(int status) {
     exit(status);
 }
 
-static void park(int status, long limit_ms) {
+/* ---- the park's time limit: it counts while nobody is attached ------------------------------------------------------ */
+
+/* How often it looks, and how short a visit nobody stays for: a HEALTHCHECK is a visitor too, every few seconds. */
+enum { LOOK_MS = 5000, VISIT_MS = 5000 };
+
+static struct {
+    int64_t left_ms, from_ms; /* what is left of it, at that time */
+    bool stands;              /* somebody is attached */
+} limit;
+static pid_t first_pid;       /* our container's first process: we, or whoever started us */
+static int64_t longest_visit_ms;
+
+/*
+ * Whether two texts of /proc/PID/cgroup are of one container: the same group in every hierarchy, or one below the other
+ * (whatever manages groups in there makes such). What is outside of our cgroup namespace reads `/../other`.
+ */
+static bool is_one_container(const char *ours, const char *theirs) {
+    while (*ours != '\0' && *theirs != '\0') {
+        size_t length = strcspn(ours, "\n"), other_length = strcspn(theirs, "\n"), same = 0;
+        while (same < length && same < other_length && ours[same] == theirs[same]) same++;
+        bool is_below = same == length && same > 0 && (ours[same - 1] == '/' || theirs[same] == '/');
+        bool is_above = same == other_length && same > 0 && (theirs[same - 1] == '/' || ours[same] == '/');
+        if (same < length || same < other_length) {
+            if (!is_below && !is_above) return false;
+            if (memmem(theirs, other_length, "/..", 3) != NULL) return false;
+        }
+        ours += length + (ours[length] != '\0');
+        theirs += other_length + (theirs[other_length] != '\0');
+    }
+    return *ours == *theirs;
+}
+
+/* Whoever came by docker exec, kubectl exec or nsenter has its parent outside of our PID namespace: 0. So have the first
+ * processes of other containers that share the namespace (of a pod). */
+static void look_at_visitor(const struct process *process) {
+    char ours[4096], theirs[4096];
+    if (process->parent != 0 || process->pid == 1 || process->pid == first_pid || process->is_kernels) return;
+    read_proc(getpid(), "cgroup", ours, sizeof ours);
+    if (!read_proc(process->pid, "cgroup", theirs, sizeof theirs) || !is_one_container(ours, theirs)) return;
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now); /* as the times in /proc */
+    int64_t visit_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 - process->started_ms;
+    if (visit_ms < 0) visit_ms = 0;
+    if (visit_ms > longest_visit_ms) longest_visit_ms = visit_ms;
+}
+
+/* As showDuration of src/report/banner.ts, in whole seconds. */
+static void say_rest(int64_t ms) {
+    int seconds = (int)((ms + 999) / 1000);
+    const char *line = "nobody is attached any more: it ends in";
+    if (seconds < 120) say("%s %d s", line, seconds);
+    else if (seconds < 120 * 60) say("%s %d min %d s", line, seconds / 60, seconds % 60);
+    else say("%s %d h %d min", line, seconds / 3600, seconds / 60 % 60);
+}
+
+/* The limit's next step. src/park.ts does the same where there is only node. */
+static void look(void) {
+    longest_visit_ms = -1;
+    each_process(look_at_visitor);
+    int64_t now = now_ms(), visit_ms = longest_visit_ms;
+    bool stands = visit_ms >= (limit.stands ? 0 : VISIT_MS);
+    int64_t counted_to_ms = visit_ms < 0 ? now : now - visit_ms; /* a visit that may become one is not counted yet */
+    if (limit.stands) counted_to_ms = now;
+    else if (counted_to_ms > limit.from_ms) limit.left_ms -= counted_to_ms - limit.from_ms;
+    if (limit.left_ms < 0) limit.left_ms = 0;
+    if (counted_to_ms > limit.from_ms) limit.from_ms = counted_to_ms;
+    if (stands && !limit.stands) say("somebody is attached: the time limit waits");
+    if (!stands && limit.stands) say_rest(limit.left_ms);
+    limit.stands = stands;
+    if (!stands && limit.left_ms == 0 && visit_ms < 0) {
+        if (expired != NULL) print(expired, strlen(expired));
+        finish(parked_status);
+    }
+    int64_t rest_ms = limit.from_ms + limit.left_ms - now;
+    int64_t next_ms = stands ? LOOK_MS : rest_ms > 0 ? rest_ms : VISIT_MS - visit_ms;
+    deadline_ms = now + (next_ms < LOOK_MS ? next_ms : LOOK_MS);
+}
+
+static void begin_limit(int64_t limit_ms) {
+    struct process process;
+    limit.left_ms = limit_ms;
+    limit.from_ms = now_ms();
+    limit.stands = false;
+    for (first_pid = getpid(); read_process(first_pid, &process) && process.parent > 0;) first_pid = process.parent;
+    deadline_ms = limit.from_ms + (limit_ms < LOOK_MS ? limit_ms : LOOK_MS);
+}
+
+static void park(int status, int64_t limit_ms) {
     end_node();
     parked_status = status;
     was_parked = true;
-    deadline_ms = limit_ms > 0 ? now_ms() + limit_ms : 0;
     phase = PARKED;
+    if (limit_ms > 0) begin_limit(limit_ms);
+    else deadline_ms = 0;
 }
+
+/* ---- how the command has ended ---------------------------------------------------------------------------------------- */
 
 static int status_of_end(void) {
     return status_as[WIFEXITED(end) ? WEXITSTATUS(end) : (BY_SIGNAL + WTERMSIG(end)) & 255];
@@ -692,38 +828,32 @@ static void decide(int status, const char *what) {
     if (!is_held) finish(status);
     say("%s (status %d), and node is gone; the container stays: docker exec into it, docker stop or kill %d inside "
         "let it go", what, status, getpid());
-    park(status, hold_limit_ms);
+    bool goes_on = phase == PLANNING && was_parked && hold_limit_ms > 0; /* no new fault: the rest of the old limit */
+    park(status, goes_on ? limit.left_ms + 1 : hold_limit_ms);
 }
 
 static void judge(void) {
     phase = JUDGING;
     deadline_ms = stop != 0 ? now_ms() + LAST_WORD_MS : 0;
     if (link_fd < 0) decide(status_of_end(), "fault: the command has ended");
-    else tell("ended %s %d %d\n", WIFEXITED(end) ? "exited" : "killed",
-              WIFEXITED(end) ? WEXITSTATUS(end) : WTERMSIG(end), status_of_end());
+    else tell("ended %s %d %d %s\n", WIFEXITED(end) ? "exited" : "killed",
+              WIFEXITED(end) ? WEXITSTATUS(end) : WTERMSIG(end), status_of_end(), WCOREDUMP(end) ? "core" : "-");
+}
+
+static struct { struct process *list; size_t count; } noted;
+
+static void note(const struct process *process) {
+    if (noted.count % 256 == 0) noted.list = must(realloc(noted.list, (noted.count + 256) * sizeof *noted.list));
+    noted.list[noted.count++] = *process;
 }
 
 /* Sends a signal (0: only counts) to every process below the command: its descendants, whatever their group or session,
  * and those it has orphaned, which are our children now. Returns how many there are. */
 static int signal_all(int number) {
-    struct process { pid_t pid, parent; bool is_below; } *all = NULL;
-    size_t count = 0, room = 0;
-    DIR *proc = opendir("/proc");
-    for (struct dirent *entry; proc != NULL && (entry = readdir(proc)) != NULL;) {
-        char file[32], text[512];
-        pid_t pid = atoi(entry->d_name);
-        sprintf(file, "/proc/%d/stat", pid);
-        int fd = pid > 0 ? open(file, O_RDONLY | O_CLOEXEC) : -1;
-        ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-        if (fd >= 0) close(fd);
-        if (size <= 0) continue;
-        text[size] = '\0';
-        const char *name_end = strrchr(text, ')'); /* the name may hold anything */
-        if (name_end == NULL || size - (name_end - text) < 5 || name_end[2] == 'Z') continue;
-        if (count == room) all = must(realloc(all, (room += 256) * sizeof *all));
-        all[count++] = (struct process){pid, atoi(name_end + 4), pid == command_pid};
-    }
-    if (proc != NULL) closedir(proc);
+    each_process(note);
+    struct process *all = noted.list;
+    size_t count = noted.count;
+    for (size_t at = 0; at < count; at++) all[at].is_below = all[at].pid == command_pid;
     int below = 0;
     bool is_blind = command_pid > 0; /* no /proc: then the command at least */
     for (bool has_changed = true; has_changed;) { /* in the order of pids most parents come first: two rounds */
@@ -746,7 +876,7 @@ static int signal_all(int number) {
         if (all[at].pid == command_pid) is_blind = false;
         below += kill(all[at].pid, number) == 0; /* who may not be signalled is not waited for */
     }
-    free(all);
+    free(all), noted.list = NULL, noted.count = 0;
     if (is_blind && number != 0) kill(command_pid, number);
     return below;
 }
@@ -915,16 +1045,14 @@ static void on_signal(const struct signalfd_siginfo *info) {
     else if (phase == PARKED) {
         if (lets_go(number)) {
             let_go(number);
-        } else if (number == SIGUSR1) {
-            int reason = start_node();
-            if (reason != 0) say("cannot start %s: %s; the container stays", node_file, strerror(reason));
-        }
+        } else if (number == SIGUSR1) is_again = true;
     } else if (phase == PLANNING) {
         if (!is_stop && number != SIGHUP) return; /* nobody to take it */
         if (stop == 0) stop = number;
         if (deadline_ms == 0) deadline_ms = now_ms() + GIVES_UP_MS;
         signal_node(asks_to_stop(number) || number == SIGHUP ? number : SIGTERM); /* it gives its download up; if it cannot listen yet, it dies of it */
     } else if (phase == JUDGING) {
+        if (number == SIGUSR1) is_again = true; /* the park has been said, and node is just handing over */
         if (!lets_go(number) || deadline_ms != 0) return;
         if (stop == 0) stop = number;
         deadline_ms = now_ms() + LAST_WORD_MS; /* it may be a banner */
@@ -940,21 +1068,25 @@ static void on_signal(const struct signalfd_siginfo *info) {
     }
 }
 
+static void run_again(void) {
+    is_again = false;
+    int reason = start_node();
+    if (reason != 0) say("cannot start %s: %s; the container stays", node_file, strerror(reason));
+}
+
 static void on_deadline(void) {
     if (phase == GRACE) {
         signal_all(SIGKILL);
         deadline_ms = now_ms() + 100; /* one that was being forked escapes a round */
     } else if (phase == JUDGING) finish(status_of_end());
     else if (phase == PLANNING) finish(status_of_early_stop());
-    else if (phase == PARKED) {
-        if (expired != NULL) print(expired, strlen(expired));
-        finish(parked_status);
-    }
+    else if (phase == PARKED) look();
 }
 
 static _Noreturn void serve(void) {
     reap(); /* what had died before we were there: no SIGCHLD comes for it */
     for (;;) {
+        if (phase == PARKED && is_again) run_again();
         struct pollfd ready[] = {{signal_fd, POLLIN, 0}, {link_fd, POLLIN, 0}};
         if (link_fd >= 0 || deadline_ms != 0) { /* else there are only signals to wait for */
             int64_t left = deadline_ms == 0 ? -1 : deadline_ms - now_ms();

@@ -30,7 +30,7 @@ export async function superviseNatively(
   let passing: PassingStop | undefined;
 
   for (;;) {
-    const [event, first, second, third] = (await link.receive()) ?? ['lost'];
+    const [event, first, second, third, fourth] = (await link.receive()) ?? ['lost'];
     const number = Number(first);
     switch (event) {
       case 'started':
@@ -59,7 +59,14 @@ export async function superviseNatively(
             ? { kind: 'exited', status: Number(second) }
             : { kind: 'killed', signal: signalName(Number(second)) };
         stop ??= stopThatPassed(outcome, passing, hasTerminal(process.ppid));
-        return { outcome, status: Number(third), stop, pid, durationMs: steadyMs() - startedAt };
+        return {
+          outcome,
+          status: Number(third),
+          stop,
+          pid,
+          coreDumped: fourth === 'core',
+          durationMs: steadyMs() - startedAt,
+        };
       }
       case 'lost':
         throw new Error('the native init is gone');

@@ -45,13 +45,15 @@ export interface Run {
   /** The stop that was asked for, if any: TERM, INT or QUIT passed on; HUP, or a terminal's Ctrl-C, when the end came soon. */
   readonly stop: SignalName | undefined;
   readonly pid: number | undefined;
+  /** Whether the kernel has dumped core; undefined where that cannot be told: Node keeps it to itself. */
+  readonly coreDumped: boolean | undefined;
   /** From start to end; 0 when it was never started. */
   readonly durationMs: number;
 }
 
 /** A run that came to its end without a command. */
 export function neverStarted(outcome: Outcome, stop: SignalName | undefined): Run {
-  return { outcome, status: statusOf(outcome), stop, pid: undefined, durationMs: 0 };
+  return { outcome, status: statusOf(outcome), stop, pid: undefined, coreDumped: false, durationMs: 0 };
 }
 
 export interface Watchers {
@@ -130,6 +132,7 @@ export async function superviseCommand(
     status: statusOf(outcome),
     stop,
     pid,
+    coreDumped: outcome.kind === 'killed' ? undefined : false,
     durationMs: pid === undefined ? 0 : steadyMs() - started,
   };
 }
