@@ -240,14 +240,17 @@ export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefin
   const shell = ['bash', 'zsh', 'ash', 'sh'].find((name) => which(name, plan.command.environment.PATH));
   const banner = parkBanner({
     fault,
+    cause: undefined,
     command: shown(plan.command),
     commandPid: run.pid,
     durationMs: run.durationMs,
     container: identifyContainer(readClues()),
     ownPid: host.pid,
     shell,
+    hasTool: ['ddbg', 'node'].every((name) => which(name, plan.command.environment.PATH)),
     stateDirectory: state?.directory,
     limitMs,
+    now: new Date(),
     isReachedByStops: desk.isReachedByStops,
   });
   for (const line of banner) log.say(line);

@@ -8,10 +8,19 @@ import { hostname } from 'node:os';
 export interface Container {
   /** Why we hold this for a container; undefined: nothing says so. */
   readonly evidence: string | undefined;
-  readonly engine: 'docker' | 'podman' | 'kubernetes' | 'unknown';
-  /** What `docker exec` takes; undefined where nothing tells. */
+  readonly engine: 'docker' | 'podman' | 'nerdctl' | 'kubernetes' | 'unknown';
+  /** What `docker exec` takes, 12 digits; undefined where nothing tells. */
   readonly id: string | undefined;
-  readonly pod: { readonly name: string; readonly namespace: string | undefined } | undefined;
+  /** containerd's, which nerdctl wants to be told unless it is `default`: then undefined. */
+  readonly namespace?: string | undefined;
+  readonly pod: Pod | undefined;
+}
+
+/** What kubectl wants to know. Undefined: nothing tells. */
+export interface Pod {
+  readonly name: string | undefined;
+  readonly namespace: string | undefined;
+  readonly container: string | undefined;
 }
 
 /** Everything the answer is made from, so that it can be tested on other machines' files. */
@@ -19,6 +28,8 @@ export interface Clues {
   readonly cgroup: string;
   readonly mountinfo: string;
   readonly hostname: string;
+  /** /etc/hosts: the kubelet writes into it whether the pod uses the node's network. */
+  readonly hosts?: string | undefined;
   readonly dockerenv: boolean;
   readonly containerenv: boolean;
   /** Whether our processes are not the machine's: /proc/self/ns/pid is not the first PID namespace. */
@@ -33,6 +44,7 @@ export function readClues(environment: Clues['environment'] = process.env): Clue
     cgroup: readOr('/proc/self/cgroup', ''),
     mountinfo: readOr('/proc/self/mountinfo', ''),
     hostname: hostname(),
+    hosts: readOr('/etc/hosts', ''),
     dockerenv: existsSync('/.dockerenv'),
     containerenv: existsSync('/run/.containerenv'),
     ownPidNamespace: ![FIRST_PID_NAMESPACE, undefined].includes(readLink('/proc/self/ns/pid')),
@@ -46,48 +58,118 @@ const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
 
 /** Pure. */
 export function identifyContainer(clues: Clues): Container {
-  const id = findId(clues);
-  const isPod =
-    /kubepods/.test(clues.cgroup) ||
-    (clues.environment.KUBERNETES_SERVICE_HOST !== undefined && clues.ownPidNamespace);
-  const isPodman = clues.containerenv || /libpod/.test(clues.cgroup);
-  const engine = isPod ? 'kubernetes' : isPodman ? 'podman' : clues.dockerenv ? 'docker' : 'unknown';
+  const mounted = findMounted(clues.mountinfo);
+  const kubelet = findKubelet(clues.mountinfo);
+  const isPod = isInPod(clues, mounted, kubelet);
+  const engine = isPod ? 'kubernetes' : findEngine(clues, mounted);
+  const common = { evidence: findEvidence(clues, isPod, mounted), engine } as const;
+  if (isPod)
+    return { ...common, id: findIdInCgroup(clues.cgroup)?.slice(0, 12), pod: findPod(clues, kubelet) };
+  const fromHostname = /^[0-9a-f]{12}$/.test(clues.hostname) ? clues.hostname : undefined;
+  const id = findIdInCgroup(clues.cgroup) ?? mounted?.id;
+  const namespace = mounted?.namespace === 'default' ? undefined : mounted?.namespace;
+  const isNamed = engine === 'nerdctl' && namespace !== undefined;
   return {
-    evidence: findEvidence(clues, isPod),
-    engine,
-    id,
-    // A pod's host name is its name, unless it uses the node's network.
-    pod: isPod ? { name: clues.hostname, namespace: clues.namespace } : undefined,
+    ...common,
+    id: id?.slice(0, 12) ?? fromHostname,
+    ...(isNamed ? { namespace } : {}),
+    pod: undefined,
   };
 }
 
-function findEvidence(clues: Clues, isPod: boolean): string | undefined {
+function findEvidence(clues: Clues, isPod: boolean, mounted: Mounted | undefined): string | undefined {
   if (clues.dockerenv) return '/.dockerenv';
   if (clues.containerenv) return '/run/.containerenv';
   if (isPod) return 'Kubernetes';
-  if (/(?:docker|libpod|containerd|crio)[-/:][0-9a-f]{64}|\/lxc[./]/.test(clues.cgroup)) return 'the cgroup';
+  if (/(?:docker|libpod|nerdctl|containerd|crio)[-/:][0-9a-f]{64}|\/lxc[./]/.test(clues.cgroup))
+    return 'the cgroup';
   // A laptop can have these too (an image-based system, a variable somebody exported), but not beside them processes
   // of its own.
   if (!clues.ownPidNamespace) return undefined;
+  if (mounted !== undefined) return 'the mounts';
   if (/^\S+ \S+ \S+ \S+ \/ .* - overlay /m.test(clues.mountinfo)) return 'an overlay as root file system';
   if (clues.environment.container !== undefined) return 'the variable container';
   return undefined;
 }
 
+function findEngine(clues: Clues, mounted: Mounted | undefined): Container['engine'] {
+  if (clues.containerenv || /libpod/.test(clues.cgroup)) return 'podman';
+  if (mounted?.engine === 'nerdctl' || /nerdctl-[0-9a-f]{64}/.test(clues.cgroup)) return 'nerdctl';
+  if (clues.dockerenv || mounted?.engine === 'docker' || /docker[-/:][0-9a-f]{64}/.test(clues.cgroup)) {
+    return 'docker';
+  }
+  return mounted?.engine ?? 'unknown';
+}
+
 /**
- * cgroup v1 names the container in its path (`/docker/ID`, `docker-ID.scope`), the innermost last. With v2 the path is
- * `/`, but docker and podman bind /etc/hostname from a folder named after the container; that is the weaker clue, for
- * with `--network container:OTHER` the file is OTHER's. Last, docker makes the host name from the id.
+ * cgroup v1 names the container in its path, and v2 where the namespace is the machine's: `/docker/ID`,
+ * `docker-ID.scope`, nerdctl's `/default/ID`; the innermost last, whatever groups there may be below.
  */
-function findId(clues: Clues): string | undefined {
-  const ids = clues.cgroup.matchAll(/(?:docker|libpod|crio|cri-containerd|containerd)[-/:]([0-9a-f]{64})\b/g);
-  const inCgroup = [...ids].at(-1)?.[1];
-  const inMounts =
-    /\/(?:containers|overlay-containers)\/([0-9a-f]{64})\/(?:\S*\/)?(?:hostname|hosts|resolv\.conf) /.exec(
-      clues.mountinfo,
-    )?.[1];
-  const fromHostname = /^[0-9a-f]{12}$/.test(clues.hostname) ? clues.hostname : undefined;
-  return (inCgroup ?? inMounts)?.slice(0, 12) ?? fromHostname;
+function findIdInCgroup(cgroup: string): string | undefined {
+  return [...cgroup.matchAll(/[-/:]([0-9a-f]{64})(?=$|[./])/gm)].at(-1)?.[1];
+}
+
+/** What an engine has bound into its container from a folder named after it. */
+interface Mounted {
+  readonly id: string;
+  readonly engine: 'docker' | 'podman' | 'nerdctl';
+  /** nerdctl's. */
+  readonly namespace: string | undefined;
+}
+
+/**
+ * With cgroup v2 the path is `/`, but /etc/hostname and the like come from a folder with the container's id. They are
+ * the weaker clue: with `--network container:OTHER` they are OTHER's. Only podman's .containerenv never is.
+ */
+function findMounted(mountinfo: string): Mounted | undefined {
+  const source = String.raw`^\S+ \S+ \S+ (\S*)/(?:(?:[\w.]+-)?containers|etchosts)/(?:([\w.-]+)/)?([0-9a-f]{64})/(?:userdata/)?`;
+  const target = String.raw`(?:\.containerenv|hostname|hosts|resolv\.conf) /(?:run|etc)/(\S+) `;
+  const found = [...mountinfo.matchAll(new RegExp(source + target, 'gm'))];
+  const [line, folder = '', namespace, id] =
+    found.find(([, , , , name]) => name === '.containerenv') ?? found[0] ?? [];
+  if (line === undefined || id === undefined) return undefined;
+  const isPodman = line.includes('/userdata/');
+  const engine = isPodman ? 'podman' : /\/nerdctl(\/|$)/.test(folder) ? 'nerdctl' : 'docker';
+  return { id, engine, namespace };
+}
+
+/** The kubelet binds a file of its own for the last words of each container, whose folder has the container's name. */
+function findKubelet(mountinfo: string): { readonly container: string | undefined } | undefined {
+  const container = /^\S+ \S+ \S+ \S*\/pods\/[\w-]+\/containers\/([a-z0-9-]+)\/[0-9a-f]+ \//m.exec(
+    mountinfo,
+  )?.[1];
+  const hasHosts = /^\S+ \S+ \S+ \S*\/pods\/[\w-]+\/etc-hosts \/etc\/hosts /m.test(mountinfo);
+  return container !== undefined || hasHosts ? { container } : undefined;
+}
+
+/** Docker in a pod is docker: its containers lie below the pod's group, and inherit no mount of the kubelet. */
+function isInPod(clues: Clues, mounted: Mounted | undefined, kubelet: object | undefined): boolean {
+  if (kubelet !== undefined) return true;
+  if (/kubepods/.test(clues.cgroup)) return !/kubepods.*\/docker\/[0-9a-f]{64}/.test(clues.cgroup);
+  const isEngines = clues.dockerenv || clues.containerenv || mounted !== undefined;
+  return clues.environment.KUBERNETES_SERVICE_HOST !== undefined && clues.ownPidNamespace && !isEngines;
+}
+
+/** Kubernetes cuts a host name there, and the pod's name goes on. */
+const LONGEST_HOSTNAME = 63;
+
+/** A pod's host name is its name, unless it uses the node's network, or its name is too long for one. */
+function findPod(
+  { environment, hostname, hosts, namespace }: Clues,
+  kubelet: ReturnType<typeof findKubelet>,
+): Pod {
+  const isNodes = /^# Kubernetes-managed hosts file \(host network\)/m.test(hosts ?? '');
+  const fromHostname = isNodes || hostname.length >= LONGEST_HOSTNAME ? undefined : hostname;
+  return {
+    name: [environment.POD_NAME, fromHostname].find(isName),
+    namespace: [namespace, environment.POD_NAMESPACE].find(isName),
+    container: kubelet?.container,
+  };
+}
+
+/** As Kubernetes has them: what a person pastes into a shell must hold nothing else. */
+function isName(text: string | undefined): boolean {
+  return text !== undefined && /^[a-z0-9][a-z0-9.-]*$/.test(text);
 }
 
 function readLink(path: string): string | undefined {

@@ -770,17 +770,21 @@ static void say_rest(int64_t ms) {
     else say("%s %d h %d min", line, seconds / 3600, seconds / 60 % 60);
 }
 
+/* Up to then it has run, or stood. */
+static void count(int64_t to_ms) {
+    if (to_ms < limit.from_ms) return;
+    if (!limit.stands) limit.left_ms -= to_ms - limit.from_ms;
+    if (limit.left_ms < 0) limit.left_ms = 0;
+    limit.from_ms = to_ms;
+}
+
 /* The limit's next step. src/park.ts does the same where there is only node. */
 static void look(void) {
     longest_visit_ms = -1;
     each_process(look_at_visitor);
     int64_t now = now_ms(), visit_ms = longest_visit_ms;
     bool stands = visit_ms >= (limit.stands ? 0 : VISIT_MS);
-    int64_t counted_to_ms = visit_ms < 0 ? now : now - visit_ms; /* a visit that may become one is not counted yet */
-    if (limit.stands) counted_to_ms = now;
-    else if (counted_to_ms > limit.from_ms) limit.left_ms -= counted_to_ms - limit.from_ms;
-    if (limit.left_ms < 0) limit.left_ms = 0;
-    if (counted_to_ms > limit.from_ms) limit.from_ms = counted_to_ms;
+    count(visit_ms < 0 || limit.stands ? now : now - visit_ms); /* a visit that may become one is not counted yet */
     if (stands && !limit.stands) say("somebody is attached: the time limit waits");
     if (!stands && limit.stands) say_rest(limit.left_ms);
     limit.stands = stands;
@@ -1070,6 +1074,7 @@ static void on_signal(const struct signalfd_siginfo *info) {
 
 static void run_again(void) {
     is_again = false;
+    count(now_ms());
     int reason = start_node();
     if (reason != 0) say("cannot start %s: %s; the container stays", node_file, strerror(reason));
 }

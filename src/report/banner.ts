@@ -1,13 +1,15 @@
 /**
  * What a person reads when the container is parked: what happened, how to get in, how to let it go. Pure.
  */
-import type { Container } from '../container/identity.ts';
+import type { Container, Pod } from '../container/identity.ts';
 import type { Fault } from '../fault.ts';
 import { maskArguments } from '../secrets.ts';
 
 export interface BannerFacts {
   /** Undefined: `stayalive=always` after a success. */
   readonly fault: Fault | undefined;
+  /** The line of whoever has looked into it; undefined: what such a fault usually means is said instead. */
+  readonly cause: string | undefined;
   /** Without secrets. */
   readonly command: string;
   /** Of the command; undefined when it was never started. */
@@ -18,13 +20,18 @@ export interface BannerFacts {
   readonly ownPid: number;
   /** The best shell of this image, or undefined when it has none. */
   readonly shell: string | undefined;
+  /** Whether the bin `ddbg`, and the node that it needs, are in PATH. */
+  readonly hasTool: boolean;
   /** Where the state directory is; undefined: there is none. */
   readonly stateDirectory: string | undefined;
   readonly limitMs: number | undefined;
+  /** For the time of day at which the limit would be over. */
+  readonly now: Date;
   /** False under npx with dash: then a stop from outside ends the container with npm's status. */
   readonly isReachedByStops: boolean;
 }
 
+/** At most nine lines, each of which works as it stands. */
 export function parkBanner(facts: BannerFacts): readonly string[] {
   const { fault, commandPid } = facts;
   const ran = commandPid === undefined ? '' : ` (pid ${commandPid}, ran ${showDuration(facts.durationMs)})`;
@@ -32,13 +39,33 @@ export function parkBanner(facts: BannerFacts): readonly string[] {
   return [
     '----------------------------------------------------------------',
     `${fault === undefined ? 'done' : 'fault'}: ${facts.command}${ran} ${ending}`,
-    ...(fault?.meaning === undefined ? [] : [`usually means: ${fault.meaning}`]),
-    `the container stays${facts.limitMs === undefined ? '' : ` for ${showDuration(facts.limitMs)}`}, everything in it is as it was left`,
+    ...causeLines(facts),
+    `the container stays${limitWords(facts)}, everything in it is as it was left`,
     `get in:      ${attachLine(facts)}`,
     ...environmentLines(facts),
+    ...toolLines(facts),
     `let it go:   ${releaseLine(facts)}   (it ends with status ${fault?.status ?? 0})`,
     '----------------------------------------------------------------',
   ];
+}
+
+function causeLines({ cause, fault }: BannerFacts): readonly string[] {
+  if (cause !== undefined) return [cause];
+  return fault?.meaning === undefined ? [] : [`usually means: ${fault.meaning}`];
+}
+
+function limitWords({ limitMs, now }: BannerFacts): string {
+  if (limitMs === undefined) return '';
+  const until = showTime(new Date(now.getTime() + limitMs), now);
+  return ` for ${showDuration(limitMs)} (until ${until}; the clock stands while somebody is attached)`;
+}
+
+/** `14:35 UTC`, with the date on another day and with the seconds when it is soon. */
+function showTime(time: Date, now: Date): string {
+  const [day = '', clock = ''] = time.toISOString().split('T');
+  const isSoon = time.getTime() - now.getTime() < 10 * 60_000;
+  const date = now.toISOString().startsWith(day) ? '' : `${day} `;
+  return `${date}${clock.slice(0, isSoon ? 8 : 5)} UTC`;
 }
 
 /**
@@ -60,38 +87,65 @@ export function stayAliveHint(
   return `${command} ${ending}; to keep the container next time and look inside: -e ${variable}`;
 }
 
-function attachLine({ container, shell }: BannerFacts): string {
-  const { id = 'CONTAINER', pod } = container;
+function attachLine(facts: BannerFacts): string {
+  const { container, shell, hasTool, stateDirectory } = facts;
   if (container.evidence === undefined) return 'this is no container: look around from another terminal';
-  if (shell === undefined) {
-    return `this image has no shell; docker cp ${id}:/PATH . copies files out, docker debug ${id} brings a shell along`;
-  }
-  if (pod !== undefined) return `kubectl exec -it ${pod.name}${namespaceFlag(pod.namespace)} -- ${shell}`;
-  return `${clientOf(container)} exec -it ${id} ${shell}`;
+  if (shell === undefined) return withoutShell(container);
+  if (!hasTool) return execLine(container, shell, '-it ');
+  const environment = stateDirectory === undefined ? '' : `, and there: . ${stateDirectory}/environ.sh`;
+  return `${execLine(container, 'ddbg shell', '-it ')}   or ${shell}${environment}`;
 }
 
-function releaseLine({ container, ownPid, shell, isReachedByStops }: BannerFacts): string {
+function withoutShell({ engine, pod, ...container }: Container): string {
+  const { id = 'CONTAINER' } = container;
+  if (pod !== undefined) {
+    const target = pod.container === undefined ? '' : ` --target=${pod.container}`;
+    return `this image has no shell; kubectl debug -it ${podName(pod)}${target} --image=busybox brings one along`;
+  }
+  const client = clientOf({ engine, pod, ...container });
+  return `this image has no shell; ${client} cp ${id}:/PATH . copies files out`;
+}
+
+/** The line that runs `command` in the container. */
+function execLine(container: Container, command: string, flags = ''): string {
+  const { id = 'CONTAINER', pod } = container;
+  if (pod === undefined) return `${clientOf(container)} exec ${flags}${id} ${command}`;
+  const one = pod.container === undefined ? '' : ` -c ${pod.container}`;
+  return `kubectl exec ${flags}${podName(pod)}${one} -- ${command}`;
+}
+
+function toolLines({ container, hasTool }: BannerFacts): readonly string[] {
+  if (!hasTool) return [];
+  const line = (command: string) =>
+    container.evidence === undefined ? command : execLine(container, command);
+  return [`what happened: ${line('ddbg report')}`, `again:       ${line('ddbg rerun')}`];
+}
+
+function releaseLine({ container, ownPid, shell, hasTool, isReachedByStops }: BannerFacts): string {
   const { id = 'CONTAINER', pod } = container;
   if (container.evidence === undefined) return `kill ${ownPid}`;
-  if (pod !== undefined) {
-    return `kubectl exec ${pod.name}${namespaceFlag(pod.namespace)} -- ${shell ?? 'sh'} -c 'kill ${ownPid}'`;
+  const inside = hasTool ? 'ddbg release' : shell === undefined ? undefined : `kill ${ownPid}`;
+  if (pod === undefined && isReachedByStops) {
+    const outside = `${clientOf(container)} stop ${id}`;
+    return inside === undefined ? outside : `${outside}   or, inside: ${inside}`;
   }
-  if (!isReachedByStops) return `${clientOf(container)} exec ${id} ${shell ?? 'sh'} -c 'kill ${ownPid}'`;
-  const outside = `${clientOf(container)} stop ${id}`;
-  return shell === undefined ? outside : `${outside}   or, inside: kill ${ownPid}`;
+  if (hasTool) return execLine(container, 'ddbg release');
+  if (shell !== undefined) return execLine(container, `${shell} -c 'kill ${ownPid}'`);
+  return pod === undefined ? `${clientOf(container)} kill ${id}` : `kubectl delete pod ${podName(pod)}`;
 }
 
-function environmentLines({ stateDirectory, shell }: BannerFacts): readonly string[] {
-  if (stateDirectory === undefined || shell === undefined) return [];
+function environmentLines({ stateDirectory, shell, hasTool }: BannerFacts): readonly string[] {
+  if (stateDirectory === undefined || shell === undefined || hasTool) return [];
   return [`its environment, once inside: . ${stateDirectory}/environ.sh`];
 }
 
-function clientOf(container: Container): string {
-  return container.engine === 'podman' ? 'podman' : 'docker';
+function clientOf({ engine, namespace }: Container): string {
+  if (engine === 'nerdctl') return namespace === undefined ? 'nerdctl' : `nerdctl -n ${namespace}`;
+  return engine === 'podman' ? 'podman' : 'docker';
 }
 
-function namespaceFlag(namespace: string | undefined): string {
-  return namespace === undefined ? '' : ` -n ${namespace}`;
+function podName({ name = 'POD', namespace }: Pod): string {
+  return namespace === undefined ? name : `${name} -n ${namespace}`;
 }
 
 /** A command line as a person would type it, without secrets (makeMask of its environment), cut where it gets long. */

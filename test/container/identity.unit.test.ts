@@ -97,8 +97,227 @@ test('a pod', () => {
     evidence: 'Kubernetes',
     engine: 'kubernetes',
     id: SHORT,
-    pod: { name: 'web-5d-x2', namespace: 'shop' },
+    pod: { name: 'web-5d-x2', namespace: 'shop', container: undefined },
   });
+});
+
+/*
+ * Files as somebody has found them in a container, shortened to the lines that count, and where; for nerdctl, CRI-O and
+ * minikube what is said of sources, targets and groups there, put into lines.
+ */
+const RECORDED: readonly [string, Partial<Clues>, Partial<ReturnType<typeof identifyContainer>>][] = [
+  [
+    // DataDog/datadog-go, statsd/container_test.go
+    'docker, cgroup v2, private cgroup namespace',
+    {
+      cgroup: '0::/\n',
+      dockerenv: true,
+      mountinfo: `608 554 0:42 / / rw,relatime master:289 - overlay overlay rw,lowerdir=/var/lib/docker/overlay2/l/RQH52YWGJKBXL6THNS7EASIUNY
+627 608 259:1 /var/lib/docker/containers/0cfa82bf3ab29da271548d6a044e95c948c6fd2f7578fb41833a44ca23da425f/hostname /etc/hostname rw,relatime - ext4 /dev/root rw,discard,errors=remount-ro
+`,
+    },
+    { evidence: '/.dockerenv', engine: 'docker', id: '0cfa82bf3ab2' },
+  ],
+  [
+    // moby/moby, daemon/daemon_linux_test.go: docker in docker; the last line is a mount of another container's
+    'docker, cgroup v1, with another container below its /var/lib/docker',
+    {
+      cgroup: '12:pids:/docker/5425782a95e643181d8a485a2bab3c0bb21f51d7dfc03511f0e6fbf3f3aa356a\n',
+      mountinfo: `166 142 8:4 /var/lib/docker/containers/5425782a95e643181d8a485a2bab3c0bb21f51d7dfc03511f0e6fbf3f3aa356a/hostname /etc/hostname rw,relatime - ext4 /dev/disk/by-uuid/d99e196c rw
+116 160 0:107 / /var/lib/docker/containers/d045dc441d2e2e1d5b3e328d47e5943811a40819fb47497c5f5a5df2d6d13c37/shm rw,nosuid,nodev,noexec,relatime - tmpfs shm rw,size=65536k
+`,
+    },
+    { evidence: 'the cgroup', engine: 'docker', id: '5425782a95e6' },
+  ],
+  [
+    // osbuild/bootc-image-builder, bib/internal/setup/setup_test.go
+    'podman as root, cgroup v2',
+    {
+      cgroup: '0::/\n',
+      containerenv: true,
+      mountinfo: `744 735 0:24 /containers/storage/overlay-containers/5e5914d9351994648b28b8b58ba3c67ce06a48ccdd3a52679b82ae4dc693fa53/userdata/.containerenv /run/.containerenv rw,relatime - tmpfs tmpfs rw,size=3262508k,mode=755,inode64
+745 735 0:24 /containers/storage/overlay-containers/5e5914d9351994648b28b8b58ba3c67ce06a48ccdd3a52679b82ae4dc693fa53/userdata/hostname /etc/hostname rw,relatime - tmpfs tmpfs rw,size=3262508k,mode=755,inode64
+`,
+    },
+    { engine: 'podman', id: '5e5914d93519' },
+  ],
+  [
+    // open-telemetry/opentelemetry-dotnet-contrib, the tests of its container detector
+    'podman, rootless, cgroup v2',
+    {
+      cgroup: '0::/\n',
+      containerenv: true,
+      hostname: 'test-pod',
+      mountinfo:
+        '1096 1088 0:104 /containers/overlay-containers/1a2de27e7157106568f7e081e42a8c14858c02bd9df30d6e352b298178b46809/userdata/hostname /etc/hostname rw,nosuid,nodev,relatime - tmpfs tmpfs rw,size=813800k,nr_inodes=203450,mode=700,uid=1000,gid=1000\n',
+    },
+    { engine: 'podman', id: '1a2de27e7157' },
+  ],
+  [
+    // containers/podman issue 10602: with systemd inside, the one hierarchy goes on below
+    'podman as root, cgroup v1, systemd',
+    {
+      cgroup: `12:pids:/machine.slice/libpod-2521e906f0a0c758c3a7dc4fd68c197e32e96abb4b36807d0b0ede6d014a7c24.scope
+1:name=systemd:/machine.slice/libpod-2521e906f0a0c758c3a7dc4fd68c197e32e96abb4b36807d0b0ede6d014a7c24.scope/init.scope
+`,
+    },
+    { evidence: 'the cgroup', engine: 'podman', id: '2521e906f0a0' },
+  ],
+  [
+    // podman 4.3.1 with runc and the driver vfs on Debian 12, measured
+    'podman as root, cgroup v1, cgroupfs, another storage driver',
+    {
+      cgroup: `9:name=systemd:/libpod_parent/libpod-1d879b0ac70d0516e3a2345bfaf29fa55cd14f51be60c7dc3e9ae73aa6582aba
+0::/libpod_parent/libpod-1d879b0ac70d0516e3a2345bfaf29fa55cd14f51be60c7dc3e9ae73aa6582aba
+`,
+      mountinfo: `75 67 254:0 /run/containers/storage/vfs-containers/1d879b0ac70d0516e3a2345bfaf29fa55cd14f51be60c7dc3e9ae73aa6582aba/userdata/.containerenv /run/.containerenv rw,relatime - ext4 /dev/vda rw
+`,
+    },
+    { engine: 'podman', id: '1d879b0ac70d' },
+  ],
+  [
+    // the same with --cgroupns private
+    'podman as root, cgroup v1, private cgroup namespace',
+    {
+      cgroup: '9:name=systemd:/\n8:pids:/\n0::/\n',
+      containerenv: true,
+      mountinfo: `75 67 254:0 /run/containers/storage/vfs-containers/1d879b0ac70d0516e3a2345bfaf29fa55cd14f51be60c7dc3e9ae73aa6582aba/userdata/.containerenv /run/.containerenv rw,relatime - ext4 /dev/vda rw
+`,
+    },
+    { engine: 'podman', id: '1d879b0ac70d' },
+  ],
+  [
+    // containerd/nerdctl, docs/dir.md: what is mounted from where; the address's digest is that of containerd's socket
+    'nerdctl, cgroup v2, private cgroup namespace',
+    {
+      cgroup: '0::/\n',
+      ownPidNamespace: true,
+      mountinfo: `700 500 8:1 /var/lib/nerdctl/1935db59/containers/default/c4ed811cc361d26faffdee8d696ddbc45a9d93c571b5b3c54d3da01cb29caeb1/hostname /etc/hostname rw,relatime - ext4 /dev/sda1 rw
+701 500 8:1 /var/lib/nerdctl/1935db59/etchosts/default/c4ed811cc361d26faffdee8d696ddbc45a9d93c571b5b3c54d3da01cb29caeb1/hosts /etc/hosts rw,relatime - ext4 /dev/sda1 rw
+`,
+    },
+    { evidence: 'the mounts', engine: 'nerdctl', id: 'c4ed811cc361' },
+  ],
+  [
+    // containerd/nerdctl issue 2728 for the folder of a rootless one
+    'nerdctl, rootless, in a namespace of its own, systemd',
+    {
+      cgroup:
+        '0::/user.slice/user-1000.slice/user@1000.service/user.slice/nerdctl-3c41e9ff441d6282bed1d170c3d4abde79e563a17c658b23f75501662cff5bf5.scope\n',
+      mountinfo: `700 500 8:1 /home/jo/.local/share/nerdctl/1935db59/containers/shop/3c41e9ff441d6282bed1d170c3d4abde79e563a17c658b23f75501662cff5bf5/hostname /etc/hostname rw,relatime - ext4 /dev/sda1 rw
+`,
+    },
+    { evidence: 'the cgroup', engine: 'nerdctl', id: '3c41e9ff441d', namespace: 'shop' },
+  ],
+  [
+    // the cgroupfs driver has a group for the namespace
+    'nerdctl, cgroup v1, cgroupfs',
+    {
+      cgroup: '12:pids:/default/c4ed811cc361d26faffdee8d696ddbc45a9d93c571b5b3c54d3da01cb29caeb1\n',
+      ownPidNamespace: true,
+      mountinfo: `701 500 8:1 /var/lib/nerdctl/1935db59/etchosts/default/c4ed811cc361d26faffdee8d696ddbc45a9d93c571b5b3c54d3da01cb29caeb1/hosts /etc/hosts rw,relatime - ext4 /dev/sda1 rw
+`,
+    },
+    { engine: 'nerdctl', id: 'c4ed811cc361' },
+  ],
+  [
+    // DataDog/datadog-go, statsd/container_test.go: no file names the container, only its pod's sandbox
+    'a pod, containerd, cgroup v2, private cgroup namespace',
+    {
+      cgroup: '0::/\n',
+      hostname: 'bash-7c9',
+      ownPidNamespace: true,
+      mountinfo: `2782 2775 8:1 /var/lib/kubelet/pods/e50f2933-b36b-4e3b-89b1-280707f7bc53/etc-hosts /etc/hosts rw,relatime - ext4 /dev/sda1 rw,commit=30
+2783 2777 8:1 /var/lib/kubelet/pods/e50f2933-b36b-4e3b-89b1-280707f7bc53/containers/bash2/3404dd90 /dev/termination-log rw,relatime - ext4 /dev/sda1 rw,commit=30
+2784 2775 8:1 /var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/c5866f3bfef020a8c045540b4a05dd9d193443740be76437a6130c7759ab2076/hostname /etc/hostname rw,nosuid,nodev,relatime - ext4 /dev/sda1 rw,commit=30
+`,
+    },
+    {
+      evidence: 'Kubernetes',
+      engine: 'kubernetes',
+      id: undefined,
+      pod: { name: 'bash-7c9', namespace: undefined, container: 'bash2' },
+    },
+  ],
+  [
+    // the same tests, cgroup v1
+    'a pod, cgroup v1, cgroupfs',
+    {
+      cgroup: `10:hugetlb:/kubepods/burstable/podfd52ef25-a87d-11e9-9423-0800271a638e/8c046cb0b72cd4c99f51b5591cd5b095967f58ee003710a45280c28ee1a9c7fa
+6:cpu,cpuacct:/kubepods/burstable/podfd52ef25-a87d-11e9-9423-0800271a638e/8c046cb0b72cd4c99f51b5591cd5b095967f58ee003710a45280c28ee1a9c7fa
+`,
+    },
+    { engine: 'kubernetes', id: '8c046cb0b72c' },
+  ],
+  [
+    // open-telemetry/opentelemetry-dotnet-contrib, the same tests: minikube with docker, whose files are the sandbox's
+    'a pod, docker, cgroup v2: the mounted files are another container’s',
+    {
+      cgroup: '0::/\n',
+      dockerenv: true,
+      mountinfo: `571 566 254:1 /docker/volumes/minikube/_data/lib/kubelet/pods/5f3cbe8f-54ed-4a1f-a3ec-3b2e8b3c5d4a/containers/my-shell/0447d6c5 /dev/termination-log rw,relatime - ext4 /dev/vda1 rw
+929 920 254:1 /docker/volumes/minikube/_data/lib/docker/containers/0eaa6718003210b6520f7e82d14b4c8d4743057a958a503626240f8d1900bc33/hostname /etc/hostname rw,relatime - ext4 /dev/vda1 rw
+`,
+    },
+    {
+      engine: 'kubernetes',
+      id: undefined,
+      pod: { name: 'laptop', namespace: undefined, container: 'my-shell' },
+    },
+  ],
+  [
+    // grafana/phlare, ebpf/sd: the cgroup; IBM/core-dump-handler issue 44: the mounts, the sandbox's
+    'a pod, CRI-O, the machine’s cgroup namespace',
+    {
+      cgroup:
+        '0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podb57320a0_e7eb_4ac8_a791_4c4472796867.slice/crio-0ecc7949cbaf17e883264ea1055f60b184a7cb264fd759c4a692e1155086fe2d.scope/container\n',
+      mountinfo: `700 500 0:24 /containers/storage/overlay-containers/be1703e196f6449e5a42ee2eab0bf1e05f97a3dc5115325aea4a3ffb14919a93/userdata/hostname /etc/hostname ro,nosuid,nodev,noexec,relatime - tmpfs tmpfs rw
+`,
+    },
+    { engine: 'kubernetes', id: '0ecc7949cbaf' },
+  ],
+  [
+    // grafana/phlare, ebpf/sd: seen from another cgroup namespace
+    'a pod, docker, from another cgroup namespace',
+    {
+      cgroup:
+        '0::/../../kubepods-besteffort-pod88f6f4e3_59c0_4ce8_9ecf_391c8b5a60ad.slice/docker-656959d9ee87a0b131c601ce9d9f8f76b1dda60e8608c503b5979d849cbdc714.scope\n',
+    },
+    { engine: 'kubernetes', id: '656959d9ee87' },
+  ],
+];
+
+test.each(RECORDED)('%s', (_, clues, expected) => {
+  expect(identifyContainer({ ...bare, ...clues })).toMatchObject(expected);
+});
+
+test('podman in the network of another: .containerenv is its own, /etc/hosts is not', () => {
+  const other = 'b'.repeat(64);
+  const line = (id: string, name: string, target: string) =>
+    `700 500 0:50 /containers/overlay-containers/${id}/userdata/${name} ${target} rw - tmpfs tmpfs rw\n`;
+  const mountinfo = line(other, 'hosts', '/etc/hosts') + line(ID, '.containerenv', '/run/.containerenv');
+  expect(identifyContainer({ ...bare, containerenv: true, cgroup: '0::/\n', mountinfo }).id).toBe(SHORT);
+});
+
+test('docker in a pod is docker', () => {
+  const cgroup = `4:memory:/kubepods/burstable/pod1/${'b'.repeat(64)}/docker/${ID}\n`;
+  const environment = { KUBERNETES_SERVICE_HOST: '10.0.0.1' };
+  const clues = { ...bare, dockerenv: true, cgroup, environment, ownPidNamespace: true };
+  expect(identifyContainer(clues)).toMatchObject({ engine: 'docker', id: SHORT, pod: undefined });
+});
+
+test('a pod’s name: what the image’s author has passed on, else the host name where that is the pod’s', () => {
+  const pod = (clues: Partial<Clues>) =>
+    identifyContainer({ ...bare, cgroup: `0::/kubepods/pod1/${ID}\n`, hostname: 'web-1', ...clues }).pod;
+  expect(pod({})?.name).toBe('web-1');
+  expect(pod({ environment: { POD_NAME: 'web-1-full', POD_NAMESPACE: 'shop' } })).toMatchObject({
+    name: 'web-1-full',
+    namespace: 'shop',
+  });
+  // the first line that the kubelet writes (kubernetes, pkg/kubelet/kubelet_pods.go)
+  expect(pod({ hosts: '# Kubernetes-managed hosts file.\n127.0.0.1 localhost\n' })?.name).toBe('web-1');
+  expect(pod({ hosts: '# Kubernetes-managed hosts file (host network).\n' })?.name).toBeUndefined();
+  expect(pod({ hostname: 'w'.repeat(63) })?.name).toBeUndefined(); // cut there
 });
 
 test('any other container is still one', () => {

@@ -119,8 +119,8 @@ export interface Banner {
   readonly shell: string;
   /** `. FILE` in there brings the command's environment back. */
   readonly environmentFile: string;
-  /** The process to kill from inside. */
-  readonly pid: string;
+  /** What lets it go from inside: `kill 1`, or `ddbg release` where there is that. */
+  readonly release: string;
   readonly status: number;
   readonly text: string;
 }
@@ -129,11 +129,14 @@ export interface Banner {
 export async function waitForPark(container: Container): Promise<Banner> {
   const { input } = await container.waitForLog(/let it go: .*\r?\n.*-{60}/);
   const text = ownLines(input).join('\n');
-  const [, id = '', shell = ''] = /^get in: +docker exec -it (\S+) (\S+)$/m.exec(text) ?? [];
-  const [, environmentFile = ''] = /^its environment, once inside: \. (\S+)$/m.exec(text) ?? [];
-  const letGo = /^let it go: +docker stop \S+ +or, inside: kill (\d+) +\(it ends with status (\d+)\)$/m;
-  const [, pid = '', status] = letGo.exec(text) ?? [];
-  return { id, shell, environmentFile, pid, status: Number(status), text };
+  const [, id = '', shell = ''] =
+    /^get in: +docker exec -it (\S+) (?:ddbg shell +or )?(\w+)(?:,.*)?$/m.exec(text) ?? [];
+  const [, environmentFile = ''] =
+    /^(?:its environment, once inside|get in:.* and there): \. (\S+)$/m.exec(text) ?? [];
+  const letGo =
+    /^let it go: +docker stop \S+ +or, inside: (kill \d+|ddbg release) +\(it ends with status (\d+)\)$/m;
+  const [, release = '', status] = letGo.exec(text) ?? [];
+  return { id, shell, environmentFile, release, status: Number(status), text };
 }
 
 /** What a container has changed in its file system, as `docker diff` lists it: `C /run`, `A /run/ddbg`. */

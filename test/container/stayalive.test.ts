@@ -54,7 +54,7 @@ describeWithEngine('stayalive', (images) => {
       };
       const command = ['sh', '-c', 'echo kept >/root/evidence; exit 7'];
       const container = await startEntry(image, command, { env, flags: ['--workdir', '/usr'] });
-      const { id, shell, environmentFile, pid } = await waitForPark(container);
+      const { id, shell, environmentFile, release } = await waitForPark(container);
       expect(environmentFile).toBe('/run/ddbg/environ.sh');
 
       const look = `. ${environmentFile}; echo "$DEBUG"; echo "$TWO_LINES"; cat /root/evidence; pwd`;
@@ -70,7 +70,7 @@ describeWithEngine('stayalive', (images) => {
         expect.arrayContaining(['DEBUG=express:*', 'spring.datasource.url=x', `TWO_LINES=${env.TWO_LINES}`]),
       );
 
-      await docker(['exec', id, shell, '-c', `kill ${pid}`]);
+      await docker(['exec', id, shell, '-c', release]);
       expect(await container.wait()).toBe(7);
     });
 
@@ -136,9 +136,9 @@ describeWithEngine('stayalive', (images) => {
       ['both', ['--read-only', '--user', '1000:1000'], '/dev/shm/ddbg-1000'],
     ])('with %s the state is elsewhere', async (_what, flags, directory) => {
       const container = await startEntry(image, ['sh', '-c', 'exit 7'], { DEBUG, flags, env: { X: 'x y' } });
-      const { id, shell, environmentFile, pid } = await waitForPark(container);
+      const { id, shell, environmentFile, release } = await waitForPark(container);
       expect(environmentFile).toBe(`${directory}/environ.sh`);
-      const inside = await docker(['exec', id, shell, '-c', `. ${environmentFile}; echo "$X"; kill ${pid}`]);
+      const inside = await docker(['exec', id, shell, '-c', `. ${environmentFile}; echo "$X"; ${release}`]);
       expect(inside.stdout).toBe('x y\n');
       expect(await container.wait()).toBe(7);
     });

@@ -1,5 +1,5 @@
 /** Node is a guest: it may die at any moment, and a stop may come at any moment. And the park, where it is gone. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import {
   closeSync,
   constants,
@@ -23,6 +23,7 @@ import {
   parked,
   runInit,
   type Started,
+  start,
   startInit,
   statusLine,
   until,
@@ -306,7 +307,64 @@ describe('parked', () => {
     expect(look(pid)).toBeDefined();
   });
 
+  test('no signal counts of one who could not kill us anyway', async () => {
+    const as = (uid: number, ...argv: readonly string[]) =>
+      ['setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', ...argv] as const;
+    const entry = start([...as(4242, ...init.argv), '--', 'sh', '-c', 'echo run; exit 7'], { env: STAY });
+    await parked(entry);
+    const kill = (uid: number, signal: string) => {
+      const [file, ...argv] = as(uid, 'kill', '-s', signal, String(entry.pid));
+      return spawnSync(file, argv, { encoding: 'utf8' });
+    };
+    for (const signal of ['USR1', 'TERM', 'INT', 'QUIT', 'HUP', 'WINCH', 'CHLD', 'KILL']) {
+      expect(kill(4343, signal)).toMatchObject({
+        status: 1,
+        stderr: expect.stringContaining('Operation not permitted'),
+      });
+    }
+    expect(look(entry.pid)?.state).toBe('S');
+    expect([entry.stdout(), childrenOf(entry.pid)]).toEqual(['run\n', []]);
+    expect(kill(4242, 'TERM').status).toBe(0);
+    expect(await entry.status).toBe(7);
+  });
+
   describe('USR1 runs the command again', () => {
+    test('also where it comes before node is done with the park', async () => {
+      const file = join(temporaryFolder(), 'runs');
+      const { pid, ended, drain } = await stuck([
+        'sh',
+        '-c',
+        `echo >>${file}; test $(wc -l <${file}) = 2 || exit 7`,
+      ]);
+      process.kill(pid, 'SIGUSR1');
+      await until(() => BigInt(`0x${pendingOf(pid)}`) === 0n); // it has taken it
+      const reader = setInterval(drain, 20); // the rest of what node has to say
+      try {
+        expect(await ended).toBe(0);
+      } finally {
+        clearInterval(reader);
+      }
+      expect(readFileSync(file, 'utf8')).toBe('\n\n');
+    });
+
+    test('and what is left of a time limit stays, where node has failed at it', async () => {
+      const folder = temporaryFolder();
+      const DDBG_NODE = script(
+        folder,
+        'node',
+        `#!/bin/sh\ntest ! -e ${folder}/gone || kill -9 $$\nexec ${node} "$@"\n`,
+      );
+      const entry = fault({ DEBUG: 'stayalive=6s', DDBG_NODE });
+      await parked(entry);
+      expect(await fault({ DEBUG: 'stayalive=3s' }).status).toBe(7); // three seconds and more have passed
+      writeFileSync(join(folder, 'gone'), '');
+      entry.signal('SIGUSR1');
+      await entry.waitFor(/node was killed by signal 9[\s\S]*the container stays: /);
+      const begun = performance.now();
+      expect(await entry.status).toBe(7);
+      expect(performance.now() - begun).toBeLessThan(4_500);
+    });
+
     /** Succeeds where there is a file, else ends with 7. */
     const retry = (file: string) => fault(STAY, `echo run in "$PWD" of $0; test -e ${file} || exit 7`);
 

@@ -6,14 +6,17 @@ import { parkBanner, showCommand, showDuration, stayAliveHint } from '../../src/
 const fault = judgeOutcome({ kind: 'killed', signal: 'SIGSEGV' }, undefined);
 const facts: BannerFacts = {
   fault,
+  cause: undefined,
   command: "node 'my server.js' '--token=***'",
   commandPid: 12,
   durationMs: 200_000,
   container: { evidence: '/.dockerenv', engine: 'docker', id: '3f2a3f2a3f2a', pod: undefined },
   ownPid: 1,
   shell: 'bash',
+  hasTool: false,
   stateDirectory: '/run/ddbg',
   limitMs: 1_800_000,
+  now: new Date('2026-11-21T14:05:59Z'),
   isReachedByStops: true,
 };
 
@@ -23,7 +26,9 @@ test('what happened, how to get in, how to let go', () => {
     "fault: node 'my server.js' '--token=***' (pid 12, ran 3 min 20 s) was killed by signal SIGSEGV (11)",
   );
   expect(lines.join('\n')).toContain('usually means: it used memory that is not its own');
-  expect(lines).toContain('the container stays for 30 min, everything in it is as it was left');
+  expect(lines).toContain(
+    'the container stays for 30 min (until 14:35 UTC; the clock stands while somebody is attached), everything in it is as it was left',
+  );
   expect(lines).toContain('get in:      docker exec -it 3f2a3f2a3f2a bash');
   expect(lines).toContain('its environment, once inside: . /run/ddbg/environ.sh');
   expect(lines).toContain(
@@ -31,28 +36,131 @@ test('what happened, how to get in, how to let go', () => {
   );
 });
 
-test('a pod, podman, an image without a shell, no container at all', () => {
-  const pod = {
-    ...facts.container,
-    engine: 'kubernetes' as const,
-    pod: { name: 'web-1', namespace: 'shop' },
-  };
-  expect(parkBanner({ ...facts, container: pod })).toContain(
-    'get in:      kubectl exec -it web-1 -n shop -- bash',
-  );
-  const podman = { ...facts.container, engine: 'podman' as const };
-  expect(parkBanner({ ...facts, container: podman })).toContain(
-    'get in:      podman exec -it 3f2a3f2a3f2a bash',
-  );
-  expect(parkBanner({ ...facts, shell: undefined }).join('\n')).toContain('docker cp 3f2a3f2a3f2a:/PATH .');
-  const npx = parkBanner({ ...facts, isReachedByStops: false, ownPid: 20 });
-  expect(npx).toContain(
-    "let it go:   docker exec 3f2a3f2a3f2a bash -c 'kill 20'   (it ends with status 139)",
-  );
-  const none = { ...facts.container, evidence: undefined };
-  expect(parkBanner({ ...facts, container: none }).join('\n')).toMatch(
-    /another terminal[\s\S]*let it go: +kill 1 /,
-  );
+test('with ddbg in PATH its words are the lines, and there are nine at most', () => {
+  expect(parkBanner({ ...facts, hasTool: true }).slice(2)).toEqual([
+    expect.stringMatching(/^usually means: /),
+    expect.stringMatching(/^the container stays for 30 min/),
+    'get in:      docker exec -it 3f2a3f2a3f2a ddbg shell   or bash, and there: . /run/ddbg/environ.sh',
+    'what happened: docker exec 3f2a3f2a3f2a ddbg report',
+    'again:       docker exec 3f2a3f2a3f2a ddbg rerun',
+    'let it go:   docker stop 3f2a3f2a3f2a   or, inside: ddbg release   (it ends with status 139)',
+    expect.stringMatching(/^-+$/),
+  ]);
+});
+
+test('a cause that somebody has found takes the place of the usual one', () => {
+  const lines = parkBanner({ ...facts, cause: 'cause: killed by the OOM killer' });
+  expect(lines[2]).toBe('cause: killed by the OOM killer');
+  expect(lines.join('\n')).not.toContain('usually means');
+});
+
+/** The lines that are typed, without what they are for. */
+const typed = (changes: Partial<BannerFacts>) =>
+  parkBanner({ ...facts, ...changes })
+    .map((line) => /^(?:get in|what happened|again|let it go): +(.*?)(?: {3}\(it ends.*)?$/.exec(line)?.[1])
+    .filter((line) => line !== undefined);
+
+const pod = (changes = {}) => ({
+  ...facts.container,
+  engine: 'kubernetes' as const,
+  pod: { name: 'web-1', namespace: 'shop', container: 'app', ...changes },
+});
+const of = (engine: 'podman' | 'nerdctl', namespace?: string) => ({ ...facts.container, engine, namespace });
+const none = { shell: undefined };
+
+test.each<[string, Partial<BannerFacts>, readonly string[]]>([
+  [
+    'podman',
+    { container: of('podman') },
+    ['podman exec -it 3f2a3f2a3f2a bash', 'podman stop 3f2a3f2a3f2a   or, inside: kill 1'],
+  ],
+  [
+    'nerdctl',
+    { container: of('nerdctl') },
+    ['nerdctl exec -it 3f2a3f2a3f2a bash', 'nerdctl stop 3f2a3f2a3f2a   or, inside: kill 1'],
+  ],
+  [
+    'nerdctl in a namespace',
+    { container: of('nerdctl', 'shop') },
+    ['nerdctl -n shop exec -it 3f2a3f2a3f2a bash', 'nerdctl -n shop stop 3f2a3f2a3f2a   or, inside: kill 1'],
+  ],
+  [
+    'a pod',
+    { container: pod() },
+    [
+      'kubectl exec -it web-1 -n shop -c app -- bash',
+      "kubectl exec web-1 -n shop -c app -- bash -c 'kill 1'",
+    ],
+  ],
+  [
+    'a pod, with the tool',
+    { container: pod(), hasTool: true },
+    [
+      'kubectl exec -it web-1 -n shop -c app -- ddbg shell   or bash, and there: . /run/ddbg/environ.sh',
+      'kubectl exec web-1 -n shop -c app -- ddbg report',
+      'kubectl exec web-1 -n shop -c app -- ddbg rerun',
+      'kubectl exec web-1 -n shop -c app -- ddbg release',
+    ],
+  ],
+  [
+    'a pod of which little is known',
+    { container: pod({ name: undefined, namespace: undefined, container: undefined }) },
+    ['kubectl exec -it POD -- bash', "kubectl exec POD -- bash -c 'kill 1'"],
+  ],
+  [
+    'a pod without a shell',
+    { ...none, container: pod() },
+    [
+      'this image has no shell; kubectl debug -it web-1 -n shop --target=app --image=busybox brings one along',
+      'kubectl delete pod web-1 -n shop',
+    ],
+  ],
+  [
+    'no shell',
+    none,
+    ['this image has no shell; docker cp 3f2a3f2a3f2a:/PATH . copies files out', 'docker stop 3f2a3f2a3f2a'],
+  ],
+  [
+    'no shell, with the tool',
+    { ...none, hasTool: true },
+    [
+      'this image has no shell; docker cp 3f2a3f2a3f2a:/PATH . copies files out',
+      'docker exec 3f2a3f2a3f2a ddbg report',
+      'docker exec 3f2a3f2a3f2a ddbg rerun',
+      'docker stop 3f2a3f2a3f2a   or, inside: ddbg release',
+    ],
+  ],
+  [
+    'stops get lost (npx)',
+    { isReachedByStops: false, ownPid: 20 },
+    ['docker exec -it 3f2a3f2a3f2a bash', "docker exec 3f2a3f2a3f2a bash -c 'kill 20'"],
+  ],
+  [
+    'no state directory, with the tool',
+    { stateDirectory: undefined, hasTool: true },
+    [
+      'docker exec -it 3f2a3f2a3f2a ddbg shell   or bash',
+      'docker exec 3f2a3f2a3f2a ddbg report',
+      'docker exec 3f2a3f2a3f2a ddbg rerun',
+      'docker stop 3f2a3f2a3f2a   or, inside: ddbg release',
+    ],
+  ],
+  [
+    'no container at all',
+    { container: { ...facts.container, evidence: undefined }, hasTool: true },
+    ['this is no container: look around from another terminal', 'ddbg report', 'ddbg rerun', 'kill 1'],
+  ],
+])('the lines for %s', (_, changes, lines) => {
+  expect(typed(changes)).toEqual(lines);
+  expect(parkBanner({ ...facts, ...changes }).length).toBeLessThanOrEqual(9);
+});
+
+test.each([
+  [90_000, 'until 14:07:29 UTC'],
+  [30 * 60_000, 'until 14:35 UTC'],
+  [12 * 3_600_000, 'until 2026-11-22 02:05 UTC'],
+])('a limit of %i ms ends %s', (limitMs, text) => {
+  expect(parkBanner({ ...facts, limitMs }).join('\n')).toContain(text);
 });
 
 test('parked after a success', () => {
