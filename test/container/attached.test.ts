@@ -57,13 +57,13 @@ describeWithEngine('attached', ({ node20, native }) => {
 
   it('a HEALTHCHECK every second is nobody, and what an exec has left behind neither', () =>
     onBoth(async (image) => {
-      const health = ['--health-cmd', 'true', '--health-interval', '1s'];
+      const health = ['--health-cmd', 'sleep 1', '--health-interval', '1s'];
       const container = await hold(image, 'stayalive=7s', health);
       await waitForPark(container);
       await container.exec(['sh', '-c', 'setsid sleep 1000 >/dev/null 2>&1 </dev/null &']);
       expect(await container.wait()).toBe(7);
       expect(await linesAfterBanner(container)).toEqual([OVER]);
-      expect(await lifetimeMs(container)).toBeLessThan(20_000);
+      expect(await lifetimeMs(container)).toBeLessThan(60_000);
     }));
 
   it('another container in its PID namespace is nobody, nor is its own first process', () =>

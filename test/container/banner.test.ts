@@ -45,10 +45,11 @@ describeWithEngine('the banner', ({ node20, node24, native }) => {
 
     expect((await docker(['exec', container.id, 'sh', '-c', release])).status).toBe(0);
     expect(await container.wait()).toBe(7);
-    expect(await paste(`docker start ${container.id}`)).toMatchObject({ status: 0 });
-    await container.waitForLog(/(let it go: [\s\S]*){2,}---/);
-    expect(await paste(typed(text, 'let it go') ?? '')).toMatchObject({ status: 0 });
-    expect(await container.wait()).toBe(7);
+
+    const other = await startEntry(image, ['sh', '-c', 'exit 7'], { DEBUG: 'stayalive' });
+    const line = typed((await waitForPark(other)).text, 'let it go');
+    expect(await paste(line ?? '')).toMatchObject({ status: 0 });
+    expect(await other.wait()).toBe(7);
   });
 
   it.each([
