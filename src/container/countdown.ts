@@ -34,7 +34,8 @@ export function afterLook(
   const leftMs = limit.stands ? limit.leftMs : Math.max(0, limit.leftMs - (countedToMs - limit.fromMs));
   const fromMs = limit.stands ? nowMs : countedToMs;
   const restMs = Math.max(0, fromMs + leftMs - nowMs);
-  const nextMs = stands ? LOOK_MS : restMs === 0 && visitMs !== undefined ? VISIT_MS - visitMs : restMs;
+  const isOver = !stands && leftMs === 0; // whoever is there came when it was over
+  const nextMs = isOver ? 0 : stands ? LOOK_MS : restMs > 0 ? restMs : VISIT_MS - (visitMs ?? 0);
   return { limit: { leftMs, fromMs, stands }, nextMs: Math.min(nextMs, LOOK_MS) };
 }
 

@@ -788,7 +788,7 @@ static void look(void) {
     if (stands && !limit.stands) say("somebody is attached: the time limit waits");
     if (!stands && limit.stands) say_rest(limit.left_ms);
     limit.stands = stands;
-    if (!stands && limit.left_ms == 0 && visit_ms < 0) {
+    if (!stands && limit.left_ms == 0) { /* whoever is there came when it was over */
         if (expired != NULL) print(expired, strlen(expired));
         finish(parked_status);
     }

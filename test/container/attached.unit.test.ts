@@ -183,6 +183,14 @@ describe('a time limit', () => {
     expect(nowMs).toBeLessThanOrEqual(MINUTE + 5_000);
   });
 
+  test('nor does one that is at work whenever we look', () => {
+    // 1 s every 2.5 s: five seconds after one has begun there is always another
+    const { nowMs, lines } = over(MINUTE, (now) => (now % 2_500 < 1_000 ? now % 2_500 : undefined));
+    expect(lines).toEqual([]);
+    expect(nowMs).toBeLessThanOrEqual(MINUTE + 5_000);
+    expect(over(MINUTE + 300, (now) => now % 2_500).nowMs).toBeLessThanOrEqual(MINUTE + 5_300);
+  });
+
   test('one goes and the next has just come: nothing is said', () => {
     const visit = (now: number) => from(0, 20_001)(now) ?? from(20_000, 40_000)(now);
     expect(over(MINUTE, visit).lines).toEqual(['waits 5000', 'goes on 40000']);
