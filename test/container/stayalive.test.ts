@@ -63,7 +63,9 @@ describeWithEngine('stayalive', (images) => {
       const modes = await container.exec(['sh', '-c', 'stat -c "%a %n" /run/ddbg /run/ddbg/*']);
       expect(modes.stdout.split('\n').filter(Boolean)).toEqual([
         '700 /run/ddbg',
-        ...['environ', 'environ.sh', 'fault.json', 'state.json'].map((name) => `600 /run/ddbg/${name}`),
+        ...['environ', 'environ.sh', 'fault-1.json', 'fault.json', 'runs.json', 'state.json'].map(
+          (name) => `600 /run/ddbg/${name}`,
+        ),
       ]);
       const whole = await container.exec(['cat', '/run/ddbg/environ']);
       expect(whole.stdout.split('\0')).toEqual(
