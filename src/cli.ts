@@ -38,6 +38,8 @@ Words in DEBUG, separated by commas (other words in it are left to the command):
     #strip=N            leading folders to drop (default: found by bin, etc, lib, opt, usr, var ...)
     #owner=archive      owners by number from the archive (default: a replaced file keeps its own, what is new is ours)
     #setuid=keep        keep setuid and setgid bits, and the sticky bit of files (default: dropped)
+  record              keep the last MB of the command's stdout and stderr, with times, in the state directory; all of it
+                      goes on to where it went before, through a pipe (through a terminal, where it was one)
 DDBG takes the same words and nothing else: an unknown one is an error, and DEBUG is left untouched.
 DDBG= (empty) switches ddbg-entry off.
 DDBG_LOG=json makes every line of ours one JSON object.
@@ -46,7 +48,7 @@ or netrc ($NETRC, ~/.netrc); not sent on by a redirect to another origin, never 
 NODE_EXTRA_CA_CERTS are followed. DDBG_FSTREE_LIMIT takes what --limit does.
 
 Flags, for the image's ENTRYPOINT, where docker run -e cannot change them:
-  --allow=LIST            the words that may be used: verbose, stayalive, fstree, or none (default: all)
+  --allow=LIST            the words that may be used: verbose, stayalive, fstree, record, or none (default: all)
   --root=DIR              what archives are laid over (default: /, and only inside a container)
   --state-dir=DIR         our own files (default: /run/ddbg, /tmp/ddbg-UID or /dev/shm/ddbg-UID)
   --stall-timeout=30s     longest time without a byte from the server

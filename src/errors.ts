@@ -14,6 +14,7 @@ export type ErrorCode =
   | 'DDBG_ROOT' // the root is not ours to change
   | 'DDBG_WRITE' // the file system refused
   | 'DDBG_STATE' // no directory for our own files
+  | 'DDBG_RECORD' // the output cannot be recorded
   | 'DDBG_INSTALL' // the native init could not be put into place
   | 'DDBG_ABORTED'; // a stop was asked for meanwhile
 

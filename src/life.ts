@@ -44,6 +44,7 @@ export interface StateRecord {
     readonly verbose: boolean;
     readonly stayAlive: { readonly on: 'fault' | 'always'; readonly limitMs?: number | undefined } | null;
     readonly fstree: readonly unknown[];
+    readonly record?: boolean;
     readonly root: string;
   };
   /** Whether the archives of DEBUG have been laid: a rerun does not lay them again over what somebody has changed. */

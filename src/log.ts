@@ -32,6 +32,8 @@ export interface LogOptions {
   json?: boolean;
   /** Where whole lines go. Default: file descriptor 2, blocking. */
   write?: (text: string) => void;
+  /** `\r\n` for a terminal that is raw. Default `\n`. */
+  lineEnd?: string;
   /** Whether that is a terminal. Default: asks file descriptor 2 unless `write` is given. */
   terminal?: boolean;
 }
@@ -39,6 +41,7 @@ export interface LogOptions {
 export function createLog(options: LogOptions = {}): Log {
   const write = options.write ?? ((text) => void writeWhole(2, text)); // that nobody listens must never hurt the command
   const json = options.json ?? false;
+  const lineEnd = options.lineEnd ?? '\n';
   const terminal = !json && (options.terminal ?? (options.write === undefined && isTerminal(2)));
   let shown = false;
 
@@ -51,9 +54,9 @@ export function createLog(options: LogOptions = {}): Log {
     if (json) {
       const masked = Object.fromEntries(Object.entries(facts).map(([name, fact]) => [name, maskFact(fact)]));
       const time = new Date().toISOString();
-      write(`${JSON.stringify({ time, level, message: maskUrls(message), ...masked })}\n`);
+      write(`${JSON.stringify({ time, level, message: maskUrls(message), ...masked })}${lineEnd}`);
     } else {
-      write(`ddbg-entry: ${printable(maskUrls(message))}\n`);
+      write(`ddbg-entry: ${printable(maskUrls(message))}${lineEnd}`);
     }
   };
 

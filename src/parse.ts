@@ -1,7 +1,7 @@
 /**
  * DEBUG and DDBG text -> Directives. Pure: nothing is read, nothing is touched.
  *
- *     DEBUG=verbose,stayalive[=DURATION|always],fstree=URL[,fstree=URL...]
+ *     DEBUG=verbose,stayalive[=DURATION|always],fstree=URL[,fstree=URL...],record
  *
  * DEBUG is everybody's variable: we take our own words out of it and leave the rest. DDBG is ours alone: the same
  * grammar, strict.
@@ -38,6 +38,8 @@ export interface Directives {
   readonly stayAlive: StayAlive | undefined;
   /** Applied in this order. */
   readonly fstree: readonly FstreeSource[];
+  /** The last of what the command writes is kept. */
+  readonly record: boolean;
   /** The variable that was read. */
   readonly setting: 'DEBUG' | 'DDBG';
   /** DEBUG as the command gets it; undefined: it gets none. DDBG it never gets. */
@@ -52,19 +54,20 @@ export interface DebugVariables {
   readonly DDBG?: string | undefined;
 }
 
-export const WORDS = ['verbose', 'stayalive', 'fstree'] as const;
+export const WORDS = ['verbose', 'stayalive', 'fstree', 'record'] as const;
 /** A word of ours. */
 type Word = (typeof WORDS)[number];
 
 const WAY_OUT =
-  'the words are verbose, stayalive[=90s|30m|2h|always] and fstree=URL[#sha256=HEX&strip=N&setuid=keep&owner=archive]';
+  'the words are verbose, stayalive[=90s|30m|2h|always], fstree=URL[#sha256=HEX&strip=N&setuid=keep&owner=archive] and record';
 
 /** A line each for more near misses than this would be noise; DEBUG may be 100 kB of somebody else's words. */
 const MOST_HINTS = 3;
 
 /** True when any directive of ours was given. */
-export function isOn(directives: Pick<Directives, 'verbose' | 'stayAlive' | 'fstree'>): boolean {
-  return directives.verbose || directives.stayAlive !== undefined || directives.fstree.length > 0;
+export function isOn(directives: Pick<Directives, 'verbose' | 'stayAlive' | 'fstree' | 'record'>): boolean {
+  const { verbose, stayAlive, fstree, record } = directives;
+  return verbose || stayAlive !== undefined || fstree.length > 0 || record;
 }
 
 /**
@@ -78,15 +81,17 @@ export function parseDebug(variables: DebugVariables): Directives {
   const text = variables.DDBG ?? variables.DEBUG ?? '';
 
   let verbose = false;
+  let record = false;
   let stayAlive: StayAlive | undefined;
   const fstree: FstreeSource[] = [];
   const foreign: string[] = [];
   const hints: string[] = [];
 
   for (const { name, value, text: word } of splitWords(text)) {
-    if (name === 'verbose') {
-      if (value !== undefined) throw bad(setting, word, 'verbose takes no value');
-      verbose = true;
+    if (name === 'verbose' || name === 'record') {
+      if (value !== undefined) throw bad(setting, word, `${name} takes no value`);
+      if (name === 'verbose') verbose = true;
+      else record = true;
     } else if (name === 'stayalive') {
       stayAlive = parseStayAlive(setting, word, value);
     } else if (name === 'fstree') {
@@ -103,7 +108,7 @@ export function parseDebug(variables: DebugVariables): Directives {
     }
   }
 
-  const parsed = { verbose, stayAlive, fstree, setting, hints: hints.slice(0, MOST_HINTS) };
+  const parsed = { verbose, stayAlive, fstree, record, setting, hints: hints.slice(0, MOST_HINTS) };
   // Nothing of ours in DEBUG, or DDBG spoke instead: not a byte of DEBUG changes, white space included.
   if (strict || !isOn(parsed)) return { ...parsed, debugForCommand: variables.DEBUG };
   return { ...parsed, debugForCommand: foreign.length > 0 ? foreign.join(',') : undefined };
@@ -257,7 +262,10 @@ function nearestWord(text: string): Word | undefined {
   // `tree` is two letters from `fstree` and somebody's own namespace; with a value behind it, it is a misspelt fstree.
   const tolerance = name.length >= 7 || text.includes('=') ? 2 : 1;
   if (!/^[a-z_-]{1,12}$/.test(name)) return undefined; // `verbose:*` is a namespace, not a slip
-  return WORDS.find((word) => leven(name, word) <= tolerance);
+  // `recorder` and `records` are somebody's own.
+  return WORDS.find((word) =>
+    word === 'record' ? name.length <= 6 && leven(name, word) <= 1 : leven(name, word) <= tolerance,
+  );
 }
 
 function splitAtFirst(text: string, mark: string): [string, string | undefined] {

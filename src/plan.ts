@@ -12,6 +12,8 @@ export interface CommandLine {
   readonly argv: readonly string[];
   /** The whole environment; nothing is inherited beside it. */
   readonly environment: Readonly<Record<string, string>>;
+  /** The directory of the recorder that `argv` starts with, if it does: the native init has to know. */
+  readonly recording?: string;
 }
 
 export interface Plan {
@@ -21,6 +23,7 @@ export interface Plan {
   readonly verbose: boolean;
   readonly stayAlive: StayAlive | undefined;
   readonly fstree: readonly FstreeSource[];
+  readonly record: boolean;
   /** The variable that the words stood in. */
   readonly setting: Directives['setting'];
   /** The flags that only the native init can follow. */
@@ -115,6 +118,7 @@ export function makePlan(directives: Directives, input: PlanInput): Plan {
     verbose: directives.verbose,
     stayAlive: directives.stayAlive,
     fstree: directives.fstree,
+    record: directives.record,
     setting: directives.setting,
     initFlags: [...new Set(initFlags)],
     root: absolutePath('root', flags.root),
@@ -199,6 +203,7 @@ function checkAllowed(directives: Directives, list: string | undefined): void {
     verbose: directives.verbose,
     stayalive: directives.stayAlive !== undefined,
     fstree: directives.fstree.length > 0,
+    record: directives.record,
   };
   const refused = WORDS.find((word) => used[word] && !allowed.includes(word));
   if (refused === undefined) return;

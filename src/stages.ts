@@ -1,6 +1,7 @@
 /**
  * The stages of entry.ts, each wired to what it needs: log, state directory, hooks, signals.
  */
+import { join } from 'node:path';
 import { steadyMs } from './clock.ts';
 import { identifyContainer, readClues } from './container/identity.ts';
 import { readCgroupLimits, readResourceLimits } from './container/limits.ts';
@@ -15,17 +16,18 @@ import { SIGNAL_PLACE } from './host.ts';
 import type { Life, Request, StateRecord } from './life.ts';
 import { beginRun, cannotWrite, endRun, FIRST_RUN, STATE_SCHEMA } from './life.ts';
 import type { Log } from './log.ts';
-import { createLog } from './log.ts';
+import { createLog, isTerminal } from './log.ts';
 import type { SignalName } from './outcome.ts';
 import { signalNumber, statusOf } from './outcome.ts';
 import { applyOverlay, recoverOverlay, wasCutOff } from './overlay/apply.ts';
 import { formatFstree, parseFstree } from './parse.ts';
 import type { Amendments, CommandLine, Plan } from './plan.ts';
 import { amendPlan } from './plan.ts';
+import { drainRecording, recordCommand, typedStop } from './process/record.ts';
 import { resolveCommand, which } from './process/resolve.ts';
 import { startSampler } from './process/sampler.ts';
 import type { Run } from './process/supervise.ts';
-import { neverStarted, superviseCommand } from './process/supervise.ts';
+import { neverStarted, stopThatPassed, superviseCommand } from './process/supervise.ts';
 import { bashTraceScript, planTrace } from './process/trace.ts';
 import { parkBanner, showCommand, showDuration, stayAliveHint } from './report/banner.ts';
 import { describeSurroundings } from './report/surroundings.ts';
@@ -62,7 +64,7 @@ type StateChange = Partial<Pick<StateRecord, 'phase' | 'isLaid' | 'stop' | 'end'
 };
 
 /**
- * Opens what the stages share. The state directory only for stayalive: verbose leaves nothing behind. For a rerun the
+ * Opens what the stages share. The state directory only for stayalive and record: verbose leaves nothing behind. For a rerun the
  * plan is what somebody has made of it.
  */
 export function openDesk(context: Context): Desk {
@@ -72,7 +74,7 @@ export function openDesk(context: Context): Desk {
   let state: State | undefined;
   let life = FIRST_RUN;
   try {
-    if (plan.stayAlive !== undefined) state = openState(plan.stateDir, host.pid);
+    if (plan.stayAlive !== undefined || plan.record) state = openState(plan.stateDir, host.pid);
     if (state !== undefined) life = beginRun(state, host.pid);
     if (life.run > 1) plan = amendPlan(plan, amendmentsOf(life.request), life.isLaid);
   } catch (error) {
@@ -134,26 +136,30 @@ export async function layOverlays(desk: Desk): Promise<Run | undefined> {
 /** Starts the command and stays with it to its end. */
 export async function runCommand(desk: Desk): Promise<Run> {
   const { plan, log, signals, hooks, state, host } = desk;
-  const command = plan.verbose ? explain(desk) : plan.command;
-  if (plan.verbose) log.detail(`starting: ${shown(command)}`); // not afterwards: it would land in the middle of the command's first line
+  const traced = plan.verbose ? explain(desk) : plan.command;
+  if (plan.verbose) log.detail(`starting: ${shown(traced)}`); // not afterwards: it would land in the middle of the command's first line
+  const command = plan.record ? recordOutput(desk, traced) : traced; // outermost: what a traced shell says is recorded too
+  const isRaw = command.recording !== undefined && isTerminal(2); // the recorder makes it so, and undoes it at the end
+  const live = isRaw ? createLog({ json: plan.jsonLog, verbose: plan.verbose, lineEnd: '\r\n' }) : log;
+  const isKept = plan.stayAlive !== undefined; // for whoever comes in while the container is held
   let endSampling = (): void => {};
   let isStopped = false;
   const run = await host.run(command, signals, {
     onStart: (pid) => {
       desk.record({ phase: 'running', commandPid: pid });
-      if (state !== undefined) endSampling = keepStanding(state, pid, command, log); // the command need not wait for it
+      if (isKept && state !== undefined) endSampling = keepStanding(state, pid, traced, live); // the command need not wait for it
     },
     onSignal: (signal, isStop) => {
-      log.detail(`passing on ${signal}${isStop ? ', a stop' : ''}`, { signal });
+      live.detail(`passing on ${signal}${isStop ? ', a stop' : ''}`, { signal });
       if (isStop && !isStopped) desk.record({ stop: { signal, at: new Date().toISOString() } });
       isStopped ||= isStop;
-      return isStop ? callHook(hooks, 'beforeStop', signal, log) : undefined;
+      return isStop ? callHook(hooks, 'beforeStop', signal, live) : undefined;
     },
     onTerminalSignal: (signal) =>
-      log.detail(`${signal} comes from the terminal, which has sent it to the command too`),
+      live.detail(`${signal} comes from the terminal, which has sent it to the command too`),
   });
   endSampling();
-  return run;
+  return command.recording === undefined ? run : endRecording(desk, run, command.recording);
 }
 
 /** The environment and the place of the command, for whoever comes in: first as it was started, then as it goes on. */
@@ -163,6 +169,41 @@ function keepStanding(state: State, pid: number, command: CommandLine, log: Log)
     onEnvironment: (bytes) => keepEnvironment(state, bytes, log),
     onStanding: (standing) => writeRecord(state, log, 'standing.json', { schema: 1, ...standing }),
   });
+}
+
+/** record: puts the recorder in front, where the command can be started at all: why it cannot is better said without. */
+function recordOutput({ state, log }: Desk, command: CommandLine): CommandLine {
+  if (!resolveCommand(command.argv[0] ?? '', command.environment).ok) return command;
+  try {
+    if (state === undefined) throw new EntryError('DDBG_RECORD', NO_PLACE);
+    return recordCommand(command, join(state.directory, RECORDING));
+  } catch (error) {
+    sayFailure(log, error);
+    return command;
+  }
+}
+
+/** In the state directory. */
+const RECORDING = 'output';
+const NO_PLACE = 'cannot record: there is no state directory; the command runs unrecorded';
+
+/**
+ * Waits until all that the command has written is passed on, as long as whoever reads it takes: nothing of ours is said,
+ * and no container ends, before that. A stop ends the wait.
+ */
+async function endRecording({ signals, log }: Desk, run: Run, directory: string): Promise<Run> {
+  let stop: SignalName | undefined;
+  const stopped = new Promise<void>((resolve) => {
+    signals.handTo((signal) => {
+      if (!STOPS.includes(signal)) return;
+      stop ??= signal;
+      resolve();
+    });
+  });
+  const failed = (error: unknown): void => log.warn(`cannot wait for the recorder: ${reasonOf(error)}`);
+  await Promise.race([drainRecording(directory).catch(failed), stopped]);
+  signals.handTo(undefined);
+  return { ...run, stop: run.stop ?? stop ?? stopThatPassed(run.outcome, typedStop(directory), false) };
 }
 
 /** verbose: says what the command will see, and turns its shell's trace on. */
@@ -214,6 +255,7 @@ export async function sayEnd(desk: Desk, run: Run, fault: Fault | undefined): Pr
     ...(foreign === undefined ? [] : [foreign]),
     ...(plan.verbose ? ['verbose'] : []),
     ...plan.fstree.map((source) => `fstree=${maskUrls(formatFstree(source))}`),
+    ...(plan.record ? ['record'] : []),
   ];
   log.say(stayAliveHint(fault, shown(plan.command), plan.setting, words));
 }
@@ -394,6 +436,7 @@ function keepRecord(
       verbose: plan.verbose,
       stayAlive: plan.stayAlive ?? null,
       fstree: plan.fstree.map((source) => ({ ...source, location: maskUrls(source.location) })),
+      record: plan.record,
       root: plan.root ?? '/',
     },
     isLaid: life.isLaid || plan.fstree.length === 0,

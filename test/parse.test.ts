@@ -5,7 +5,7 @@ import { formatFstree, isOn, parseDebug, parseDuration, parseFstree } from '../s
 
 const HEX = 'a'.repeat(64);
 const source = (location: string, sha256?: string, strip?: number) => ({ location, sha256, strip });
-const off = { verbose: false, stayAlive: undefined, fstree: [] };
+const off = { verbose: false, stayAlive: undefined, fstree: [], record: false };
 const byDebug = { ...off, setting: 'DEBUG' };
 const held = (limitMs?: number, on = 'fault') => ({ on, limitMs });
 
@@ -23,6 +23,8 @@ describe('what is asked for', () => {
   test.each([
     ['verbose', { ...off, verbose: true }],
     ['stayalive', { ...off, stayAlive: held() }],
+    ['record', { ...off, record: true }],
+    ['fstree=http://h/a,record', { ...off, record: true, fstree: [source('http://h/a')] }],
     ['stayalive=90s', { ...off, stayAlive: held(90_000) }],
     ['stayalive=30m', { ...off, stayAlive: held(1_800_000) }],
     ['stayalive=2h', { ...off, stayAlive: held(7_200_000) }],
@@ -247,4 +249,21 @@ test('durations', () => {
   for (const text of ['', '0s', 's', '5', '5 m', '-1s', '1d', '5M', '577h', '99999999s', '1h30m']) {
     expect(parseDuration(text)).toBeUndefined();
   }
+});
+
+describe('record', () => {
+  test.each(['record=', 'record=1', 'record=5m'])('%s: it takes no value', (text) => {
+    expect(failure({ DEBUG: text }).message).toContain('record takes no value');
+  });
+
+  test.each(['recorder', 'records', 'recorder:*', 'recording', 'recreate', 'accord', 'discord', 'report'])(
+    '%s is somebody’s own, without a word about it',
+    (text) => {
+      expect(parseDebug({ DEBUG: text })).toMatchObject({ ...byDebug, debugForCommand: text, hints: [] });
+    },
+  );
+
+  test.each(['RECORD', "'record'", 'recor', 'a record'])('%s is nearly ours', (text) => {
+    expect(parseDebug({ DEBUG: text }).hints).toEqual([`DEBUG has '${text}': did you mean 'record'?`]);
+  });
 });

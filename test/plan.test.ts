@@ -176,6 +176,7 @@ describe('the plan', () => {
       verbose: true,
       stayAlive: undefined,
       fstree: [],
+      record: false,
       setting: 'DEBUG',
       root: '/r',
       stateDir: undefined,

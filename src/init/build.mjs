@@ -1,5 +1,5 @@
 /**
- * Builds the native init, one static binary a platform, into dist/init/PLATFORM/ddbg-init: `npm run build:init`.
+ * Builds the native init and the recorder, static binaries for each platform, into dist/init/PLATFORM/: `npm run build:init`.
  *
  * With musl where it is there: a tenth of glibc's size, and it is the size that a parked container holds in memory.
  * Debian: apt-get install musl-tools for x64; for arm64 gcc-aarch64-linux-gnu and musl's files of that architecture
@@ -11,7 +11,8 @@ import { existsSync, mkdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const source = fileURLToPath(new URL('init.c', import.meta.url));
+/** By the name of the binary. */
+const SOURCES = { 'ddbg-init': 'init.c', 'ddbg-record': 'record.c' };
 
 // biome-ignore format: a table
 const FLAGS = [
@@ -40,8 +41,8 @@ const COMPILERS = {
 /** Builds every platform that can be built here. Returns, per platform, the libc that is in it (undefined: not built), and a line to say. */
 export function buildInit(dist) {
   return Object.entries(COMPILERS).map(([platform, candidates]) => {
-    const file = join(dist, 'init', platform, 'ddbg-init');
-    rmSync(file, { force: true });
+    const folder = join(dist, 'init', platform);
+    rmSync(folder, { recursive: true, force: true });
     const chosen = candidates.find(
       (candidate) => candidate.sysroot !== null && isThere(candidate.compiler) && links(candidate),
     );
@@ -50,10 +51,13 @@ export function buildInit(dist) {
       const line = `init ${platform}: NOT BUILT, there is no working ${wanted}; the package works there on Node alone`;
       return { platform, libc: undefined, line };
     }
-    mkdirSync(join(dist, 'init', platform), { recursive: true });
-    compile(chosen, [source], file);
+    mkdirSync(folder, { recursive: true });
+    const sizes = Object.entries(SOURCES).map(([name, source]) => {
+      compile(chosen, [fileURLToPath(new URL(source, import.meta.url))], join(folder, name));
+      return `${Math.round(statSync(join(folder, name)).size / 1000)} kB`;
+    });
     const advice = chosen.libc === 'musl' ? '' : '; with musl it is a tenth of that';
-    const line = `init ${platform}: ${Math.round(statSync(file).size / 1000)} kB, ${chosen.libc}${advice}`;
+    const line = `init ${platform}: ${sizes.join(' and ')}, ${chosen.libc}${advice}`;
     return { platform, libc: chosen.libc, line };
   });
 }

@@ -17,6 +17,7 @@
  *     hold never|fault|always LIMIT_MS   what to do after the end of the command if node is gone by then
  *     keep N, arg WORD...                the command: these words, then the last N of those we were given
  *     unset NAME, set NAME=VALUE         its environment: how it differs from the one we were given
+ *     recorder DIRECTORY                 the command starts with ddbg-record, record.c, which keeps what it writes there
  *     start                              start the command
  *     become                             none of our words after all: as if off
  *     released TEXT, expired TEXT        lines to say at the end of a park, SIGNAL in the first stands for the name
@@ -57,7 +58,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OWN_FAILURE = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127, BY_SIGNAL = 128 };
+#include "start.h"
+
+enum { BY_SIGNAL = 128 };
 enum { MOST_SIGNALS = 64 };
 enum { LAST_WORD_MS = 1000, GIVES_UP_MS = 5000 }; /* how long a stop waits for node: to speak, to undo a download */
 
@@ -85,62 +88,19 @@ static int link_fd = -1, signal_fd = -1;
 static int end;             /* of the command, as waitpid(2) has it */
 static int stop;            /* the first stop that was asked for; 0: none */
 static int64_t passing_ms;  /* when the last HUP went out or Ctrl-C was typed: a stop, if the end follows soon (supervise.ts) */
+static bool is_on_pty;      /* the recorder's, in a session of its own, which a leader of a group could not have */
 static int terminal = -1;   /* a descriptor of the one whose foreground is ours */
 static int64_t deadline_ms; /* of the next look at a park with a limit, of the grace, or of node after a stop; 0: none */
 static int parked_status;
 static bool was_parked;     /* and is to be run again */
 static bool is_again;       /* USR1 came between the end and the park */
 static char *released, *expired;
+static char *recorder;      /* its directory; NULL: the command's output is its own */
 
 static size_t received;     /* bytes of records from node */
 
 static uint64_t given_mask;
 static struct sigaction given_child_action;
-
-/* ---- saying ------------------------------------------------------------------------------------------------------ */
-
-/* Nobody may read from there any more: what finds no room soon is lost. */
-static void print(const char *text, size_t length) {
-    struct pollfd ready = {STDERR_FILENO, POLLOUT, 0};
-    if (poll(&ready, 1, 100) > 0 && write(STDERR_FILENO, text, length) < 0) return;
-}
-
-/* One line on stderr, as src/log.ts would write it. */
-__attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
-    char text[1024], line[2 * sizeof text];
-    va_list values;
-    va_start(values, format);
-    vsnprintf(text, sizeof text, format, values);
-    va_end(values);
-    const char *log = getenv("DDBG_LOG");
-    bool json = log != NULL && strcmp(log, "json") == 0;
-    size_t at = (size_t)sprintf(line, json ? "{\"level\":\"warn\",\"message\":\"" : "ddbg-entry: ");
-    for (const char *c = text; *c != '\0' && at < sizeof line - 8; c++) {
-        if (json && (*c == '"' || *c == '\\')) line[at++] = '\\';
-        line[at++] = (unsigned char)*c < ' ' ? '?' : *c;
-    }
-    at += (size_t)sprintf(line + at, json ? "\"}\n" : "\n");
-    print(line, at);
-}
-
-#define FAIL(...) (say(__VA_ARGS__), exit(OWN_FAILURE))
-
-static void *must(void *memory) {
-    if (memory == NULL) FAIL("cannot go on: out of memory");
-    return memory;
-}
-
-static size_t count_of(char **list) {
-    size_t count = 0;
-    while (list[count] != NULL) count++;
-    return count;
-}
-
-/* FOLDER/NAME; the empty folder is the one we are in, as in PATH. */
-static char *join(const char *folder, size_t length, const char *name) {
-    char *file;
-    return asprintf(&file, "%.*s%s%s", (int)length, folder, length > 0 ? "/" : "", name) < 0 ? must(NULL) : file;
-}
 
 /* ---- flags: one word each, so that they can be stepped over ------------------------------------------------------ */
 
@@ -291,8 +251,8 @@ static bool read_flags(char **word) {
 
 /* PERHAPS: begins like one of ours, and may be a slip of the pen, or not even that. */
 static enum { NOTHING, PERHAPS, SURELY } look_for_words(void) {
-    static const char *const WORDS[] = {"verbose", "stayalive", "fstree"};
-    static const int TELLING[] = {4, 4, 3}; /* letters after which no other word is likely */
+    static const char *const WORDS[] = {"verbose", "stayalive", "fstree", "record"};
+    static const int TELLING[] = {4, 4, 3, 6}; /* letters after which no other word is likely; 6: all, for `recorder:*` is */
     const char *strict = getenv("DDBG"), *text = getenv("DEBUG");
     if (strict != NULL) {
         if (*strict != '\0') return SURELY;
@@ -302,60 +262,18 @@ static enum { NOTHING, PERHAPS, SURELY } look_for_words(void) {
     int found = NOTHING;
     for (const char *at = text; at != NULL && *at != '\0'; at++) {
         if (at > text && isgraph((unsigned char)at[-1]) && strchr(",;'\"", at[-1]) == NULL) continue; /* in a word */
-        for (int word = 0; word < 3; word++) {
+        for (int word = 0; word < 4; word++) {
             const char *behind = strncmp(at, WORDS[word], strlen(WORDS[word])) == 0 ? at + strlen(WORDS[word]) : "x";
             while (*behind != '=' && *behind != '\0' && !isgraph((unsigned char)*behind)) behind++;
             if (*behind == '\0' || *behind == ',' || *behind == '=') found = SURELY;
-            else if (found == NOTHING && strncasecmp(at, WORDS[word], (size_t)TELLING[word]) == 0) found = PERHAPS;
+            else if (found == NOTHING && strncasecmp(at, WORDS[word], (size_t)TELLING[word]) == 0 &&
+                     (TELLING[word] < 6 || strchr(",;'\"= \t\n", at[6]) != NULL)) found = PERHAPS;
         }
     }
     return found;
 }
 
-/* ---- exec -------------------------------------------------------------------------------------------------------- */
-
-/* What execvp(3) of glibc and every shell do with a file that the kernel does not know: text is sh's. */
-static void exec_text(const char *file, char **argv, char **envp) {
-    char head[128];
-    int fd = open(file, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? -1 : read(fd, head, sizeof head);
-    if (fd >= 0) close(fd);
-    errno = ENOEXEC;
-    if (size < 0 || memchr(head, '\0', (size_t)size) != NULL) return;
-    size_t count = count_of(argv);
-    char **words = must(malloc((count + 2) * sizeof *words));
-    words[0] = (char *)"sh";
-    words[1] = (char *)file;
-    memcpy(words + 2, argv + 1, count * sizeof *words); /* with the NULL at its end */
-    execve("/bin/sh", words, envp);
-}
-
-static int try_exec(const char *file, char **argv, char **envp) {
-    execve(file, argv, envp);
-    if (errno == ENOEXEC) exec_text(file, argv, envp);
-    return errno;
-}
-
-/* execvpe(3), with that. Returns only when it cannot, with the reason. */
-static int exec(char **argv, char **envp) {
-    if (strchr(argv[0], '/') != NULL || argv[0][0] == '\0') return try_exec(argv[0], argv, envp);
-    const char *path = "/bin:/usr/bin"; /* where PATH is not set: as src/process/resolve.ts */
-    for (char **entry = envp; *entry != NULL; entry++)
-        if (strncmp(*entry, "PATH=", 5) == 0) path = *entry + 5;
-    int found = ENOENT;
-    for (const char *rest;; path = rest + 1) {
-        rest = path + strcspn(path, ":");
-        char *file = join(path, (size_t)(rest - path), argv[0]);
-        int reason = try_exec(file, argv, envp); /* file is not freed: that would be two system calls an entry */
-        if (reason == EACCES) found = EACCES; /* search on, and remember that something was there */
-        else if (reason != ENOENT && reason != ENOTDIR && reason != ENAMETOOLONG) return reason;
-        if (*rest == '\0') return found;
-    }
-}
-
-static int status_of_errno(int reason) {
-    return reason == ENOENT || reason == ENOTDIR ? NOT_FOUND : NOT_EXECUTABLE;
-}
+/* ---- exec ------------------------------------------------------------------------------------------------------- */
 
 /* Signals as we were given them. All else (limits, directory, umask, descriptors) we have never changed. */
 static void restore_signals(void) {
@@ -368,12 +286,6 @@ static _Noreturn void become_command(void) {
     int reason = exec(plan.command, plan.environment);
     say("cannot start %s: %s", plan.command[0], strerror(reason));
     exit(status_of_errno(reason));
-}
-
-/* close_range(2) is of Linux 5.9; before that, or where a seccomp profile does not know it, as far as programs go. */
-static void close_range_of(int first, int last) {
-    if (first > last || syscall(SYS_close_range, (unsigned)first, (unsigned)last, 0U) == 0) return;
-    for (long fd = first, most = sysconf(_SC_OPEN_MAX); fd <= last && fd < most && fd < 65536; fd++) close((int)fd);
 }
 
 /* Everything from 3 up but these two. */
@@ -505,7 +417,7 @@ static void take_and_give_terminal(void) {
 
 static int run_command(int failure) {
     (void)failure;
-    setpgid(0, 0);
+    if (!is_on_pty) setpgid(0, 0);
     give_terminal(getpid()); /* here and not in the parent: by the first instruction it is done */
     if (death_signal > 0) prctl(PR_SET_PDEATHSIG, death_signal); /* KILL cannot be passed on */
     restore_signals();
@@ -516,6 +428,8 @@ static int run_command(int failure) {
 static int start_command(void) {
     if (getpid() != 1) prctl(PR_SET_CHILD_SUBREAPER, 1);
     terminal = terminal_of(getpgrp()); /* only where it is ours to give: not from the background of a shell */
+    is_on_pty = recorder != NULL && terminal >= 0 && (isatty(1) || isatty(2));
+    if (is_on_pty) terminal = -1;
     pid_t pid = start(run_command, terminal >= 0 && (link_fd >= 0 || grace_ms > 0) ? start_ear : NULL);
     if (pid < 0) {
         stop_ear();
@@ -631,6 +545,7 @@ static int start_node(void) {
     deadline_ms = 0;
     released = expired = NULL;
     received = 0;
+    recorder = NULL;
     plan.command = given_command;
     plan.environment = environ;
     change.kept = INT_MAX;
@@ -665,7 +580,7 @@ static void tell(const char *format, ...) {
 
 /* ---- processes ---------------------------------------------------------------------------------------------------- */
 
-struct process { pid_t pid, parent; bool is_below, is_kernels; char state; int64_t started_ms; };
+struct process { pid_t pid, parent; bool is_below, is_kernels, is_recorders; char state; int64_t started_ms; };
 
 /* The text of /proc/PID/NAME, as much of it as there is room for. False: there is no such process, or no /proc. */
 static bool read_proc(pid_t pid, const char *name, char *text, size_t room) {
@@ -685,7 +600,8 @@ static bool read_process(pid_t pid, struct process *process) {
     if (!read_proc(pid, "stat", text, sizeof text)) return false;
     char *at = strrchr(text, ')'); /* the name may hold anything */
     if (at == NULL || strlen(at) < 5) return false;
-    *process = (struct process){.pid = pid, .state = at[2]};
+    bool is_recorders = recorder != NULL && strstr(text, " (ddbg-record) ") != NULL; /* not the command's: it ends last */
+    *process = (struct process){.pid = pid, .state = at[2], .is_recorders = is_recorders};
     at += 3;
     for (int field = PARENT; field <= STARTED; field++) {
         unsigned long long value = strtoull(at, &at, 10); /* a negative one is of no interest */
@@ -709,8 +625,33 @@ static void each_process(void (*take)(const struct process *)) {
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */
 
+/* What lies in the recorder's pipes is passed on: it does not survive PID 1. Node has asked for that already, and waited
+ * for it without a limit; this is for where it is gone, and for what others have written since. */
+static void drain(void) {
+    static const char *const NAMES[] = {"stdout", "stderr", "terminal"};
+    enum { STREAMS = 3 };
+    struct pollfd done[STREAMS];
+    char file[PATH_MAX], bytes[64];
+    for (int at = 0; at < STREAMS; at++) {
+        snprintf(file, sizeof file, "%s/%s.done", recorder, NAMES[at]);
+        done[at] = (struct pollfd){open(file, O_RDONLY | O_NONBLOCK | O_CLOEXEC), POLLIN, 0};
+        ssize_t size = 1;
+        while (done[at].fd >= 0 && size > 0) size = read(done[at].fd, bytes, sizeof bytes); /* what node did not live to hear */
+        if (size == 0) done[at].fd = -1; /* it has ended, and poll(2) would not say so: pipe_poll() in fs/pipe.c */
+        snprintf(file, sizeof file, "%s/%s.request", recorder, NAMES[at]);
+        int request = open(file, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+        if (request < 0 || write(request, "", 1) < 1) done[at].fd = -1; /* it has ended: ENXIO */
+        if (request >= 0) close(request);
+    }
+    int64_t limit_ms = now_ms() + GIVES_UP_MS, left;
+    while ((left = limit_ms - now_ms()) > 0 && (done[0].fd >= 0 || done[1].fd >= 0 || done[2].fd >= 0) && poll(done, STREAMS, (int)left) > 0)
+        for (int at = 0; at < STREAMS; at++)
+            if (done[at].revents != 0) done[at].fd = -1;
+}
+
 static _Noreturn void finish(int status) {
     give_terminal(getpgrp());
+    if (recorder != NULL) drain();
     signal_node(SIGKILL); /* its death, some ms, is not waited for */
     exit(status);
 }
@@ -863,7 +804,7 @@ static int signal_all(int number) {
     for (bool has_changed = true; has_changed;) { /* in the order of pids most parents come first: two rounds */
         has_changed = false;
         for (size_t at = 0; at < count; at++) {
-            if (all[at].is_below || all[at].pid == node_pid || all[at].pid == ear_pid) continue;
+            if (all[at].is_below || all[at].pid == node_pid || all[at].pid == ear_pid || all[at].is_recorders) continue;
             size_t low = 0, high = count;
             while (low < high) {
                 size_t middle = (low + high) / 2;
@@ -1001,6 +942,7 @@ static void on_record(char *record) {
         change.words = must(realloc(change.words, ((size_t)change.count + 1) * sizeof *change.words));
         change.words[change.count++] = must(strdup(value));
     } else if (strcmp(record, "set") == 0 || strcmp(record, "unset") == 0) change_environment(value);
+    else if (strcmp(record, "recorder") == 0) recorder = must(strdup(value));
     else if (strcmp(record, "released") == 0) released = must(strdup(value));
     else if (strcmp(record, "expired") == 0) expired = must(strdup(value));
     else if (strcmp(record, "start") == 0) {

@@ -24,7 +24,8 @@ export async function superviseNatively(
   watchers: Watchers = {},
 ): Promise<Run> {
   const startedAt = steadyMs();
-  link.send(...changes(given, command), 'start');
+  const recorder = command.recording === undefined ? [] : [`recorder ${command.recording}`];
+  link.send(...changes(given, command), ...recorder, 'start');
   let pid: number | undefined;
   let stop: SignalName | undefined;
   let passing: PassingStop | undefined;

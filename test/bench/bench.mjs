@@ -1,11 +1,11 @@
 #!/usr/bin/env node
 /**
  * What ddbg-entry costs, beside what else could stand in its place: the start of the command (start), holding a
- * container (park), passing a signal on (signals), reaping (orphans), an overlay (overlay), ddbg and the sampling behind it (tool). Says of each target
- * whether it was met, and fails on no number.
+ * container (park), passing a signal on (signals), reaping (orphans), an overlay (overlay), keeping the output
+ * (record), ddbg and the sampling behind it (tool). Says of each target whether it was met, and fails on no number.
  *
  *     npm run bench
- *     node test/bench/bench.mjs [start|park|signals|orphans|overlay|tool ...] [--runs=N] [--json=FILE]
+ *     node test/bench/bench.mjs [start|park|signals|orphans|overlay|record|tool ...] [--runs=N] [--json=FILE]
  *                               [--also=PATH/TO/OTHER/dist/cli.cjs ...]
  *
  * The peers are Debian's packages: apt-get install gcc tini dumb-init catatonit curl.
@@ -26,6 +26,7 @@ import { findProgram } from './measure.mjs';
 import { benchOrphans } from './orphans.mjs';
 import { benchOverlay } from './overlay.mjs';
 import { benchPark } from './park.mjs';
+import { benchRecord } from './record.mjs';
 import { benchSignals } from './signals.mjs';
 import { benchStart } from './start.mjs';
 import { benchTool } from './tool.mjs';
@@ -36,11 +37,12 @@ const BENCHES = {
   signals: benchSignals,
   orphans: benchOrphans,
   overlay: benchOverlay,
+  record: benchRecord,
   tool: benchTool,
 };
 /** Node's clock and kill are too coarse for these. */
 const IN_C = ['start', 'signals', 'orphans'];
-const DEFAULT_RUNS = { start: 15, park: 5, signals: 15, orphans: 5, overlay: 5, tool: 15 };
+const DEFAULT_RUNS = { start: 15, park: 5, signals: 15, orphans: 5, overlay: 5, record: 5, tool: 15 };
 const BUILT = fileURLToPath(new URL('../../dist/cli.cjs', import.meta.url));
 
 const { values: options, positionals } = parseArgs({

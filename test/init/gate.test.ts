@@ -39,6 +39,7 @@ describe.each([
     [{ DEBUG: 'express:*,knex' }, 'express:*,knex none'],
     [{ DEBUG: 'ver,sta,fs,tree' }, 'ver,sta,fs,tree none'],
     [{ DEBUG: 'my-verbose,not.stayalive,x=fstree' }, 'my-verbose,not.stayalive,x=fstree none'],
+    [{ DEBUG: 'recorder:*,records,record:*,recor' }, 'recorder:*,records,record:*,recor none'],
     [{ DEBUG: 'x'.repeat(100_000) }, `${'x'.repeat(100_000)} none`],
     [{ DDBG: '' }, 'none none'],
     [{ DDBG: '', DEBUG: 'verbose' }, 'verbose none'],
@@ -61,6 +62,10 @@ describe.each([
     [{ DEBUG: "'stayalive'" }, "'stayalive' none", "did you mean 'stayalive'?"],
     [{ DEBUG: 'a;stayalive' }, 'a;stayalive none', "did you mean 'stayalive'?"],
     [{ DEBUG: 'verbatim:*' }, 'verbatim:* none', ''],
+    [{ DEBUG: 'record' }, 'none none', ''],
+    [{ DEBUG: 'recorder:*, record' }, 'recorder:* none', ''],
+    [{ DEBUG: 'RECORD' }, 'RECORD none', "did you mean 'record'?"],
+    [{ DEBUG: "'record'" }, "'record' none", "did you mean 'record'?"],
   ])('for %j', async (env, shown, line) => {
     const run = await ask(env, flags);
     expect(run).toMatchObject({ status: 0, stdout: `${shown}\n`, wasAsked: true });
@@ -74,7 +79,15 @@ test('whatever is on for src/parse.ts, or an error, the init asks about', async 
     fc.constantFrom(',', ' ', '\t', '\n', '\v', '\f', '\u00a0', ';', "'", 'x', ':', '='),
     { maxLength: 2 },
   );
-  const word = fc.constantFrom('verbose', 'stayalive', 'fstree=/a', 'stayalive=1s', 'fstree', 'verbose=');
+  const word = fc.constantFrom(
+    'verbose',
+    'stayalive',
+    'fstree=/a',
+    'stayalive=1s',
+    'fstree',
+    'verbose=',
+    'record',
+  );
   const text = fc
     .tuple(beside, word, beside)
     .map(([before, middle, behind]) => [...before, middle, ...behind].join(''));

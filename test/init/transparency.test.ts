@@ -126,6 +126,21 @@ describe.skipIf(cannotCompile).each(Object.entries(CONDITIONS))('%s', (name, con
   });
 });
 
+/** What recording changes besides: what stdout and stderr are, where they are open. */
+describe.skipIf(cannotCompile).each(Object.entries(CONDITIONS))('%s', (name, condition) => {
+  test('on, record', async () => {
+    const front = [...init.argv, '--state-dir=STATE', '--'];
+    const [direct, ours] = await Promise.all([
+      look([], condition),
+      look(front, condition, { DEBUG: 'record' }),
+    ]);
+    const open = ['fd1', 'fd2'].filter((fd) => !condition.includes(`close ${fd.at(-1)}`));
+    expect(difference(direct.lines, ours.lines)).toEqual([...Object.keys(BY_STAYING), ...open].sort());
+    for (const fd of open) expect(ours.lines).toContainEqual(expect.stringMatching(`^${fd} pipe: 0 1$`));
+    if (!name.startsWith('more options')) expect(ours.stderr).toBe('');
+  });
+});
+
 /** Others that stay, for comparison: what they change and we do not. */
 describe.skipIf(cannotCompile).each([
   ['tini', ['tini', '-s', '--']],

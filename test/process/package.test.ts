@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 
 /** Without a compiler for a platform its init is not there; where CI runs, all of them must be. */
 const inits = ['arm64', 'x64']
-  .map((architecture) => `dist/init/linux-${architecture}/ddbg-init`)
+  .flatMap((architecture) => ['init', 'record'].map((name) => `dist/init/linux-${architecture}/ddbg-${name}`))
   .filter((file) => process.env.DDBG_REQUIRE_DOCKER === '1' || existsSync(join(root, file)));
 
 test('it holds only what runs, and needs no other package', () => {
