@@ -12,8 +12,8 @@
  *                       keyboard <-- what is typed there
  *
  * A pump is an orphan of a session of its own, so that the command has no child it does not know, and no signal for the
- * command's group ends it. It reads into the file itself, which is mapped: there is no second copy. It waits for whoever
- * reads the log, alone: a stderr that nobody reads does not stop stdout. It ends when nobody can write any more.
+ * command's group ends it. It waits for whoever reads the log, alone: a stderr that nobody reads does not stop
+ * stdout. It ends when nobody can write any more.
  *
  * A background process can keep a pipe open for ever. So whoever must know that all the command has written is out asks:
  * a byte into DIRECTORY/NAME.request, and one comes out of DIRECTORY/NAME.done as soon as what was in the pipe is passed
@@ -178,20 +178,24 @@ static bool pass_on(int to, const char *bytes, size_t size) {
     return true;
 }
 
+/* Into the file, which is mapped; it may be lost there in any of these lines (SIGBUS). */
+static void keep(const char *bytes, size_t size) {
+    size_t at = position % ROOM, front = ROOM - at < size ? ROOM - at : size;
+    stamp();
+    memcpy(recording->bytes + at, bytes, front);
+    memcpy(recording->bytes, bytes + front, size - front);
+    position += size;
+    __atomic_store_n(&recording->position, position, __ATOMIC_RELEASE);
+}
+
 /* Reads once, keeps it, and passes it on. */
 static enum { MORE, NOTHING_YET, END, NO_READER } move_on(const struct stream *stream, bool is_read) {
-    size_t at = position % ROOM, room = ROOM - at < LANDING ? ROOM - at : LANDING;
-    ssize_t size = read(stream->from, recording->bytes + at, room);
-    if (size < 0 && errno == EFAULT) { /* nothing is lost: what could not be copied is still in the pipe (fs/pipe.c) */
-        forget_file(SIGBUS);
-        return MORE;
-    }
+    static char bytes[LANDING]; /* not the file itself: who truncates it would take from the log what has just come */
+    ssize_t size = read(stream->from, bytes, sizeof bytes);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) return NOTHING_YET;
     if (size <= 0) return END; /* of a pty: EIO */
-    stamp();
-    position += (uint64_t)size;
-    __atomic_store_n(&recording->position, position, __ATOMIC_RELEASE);
-    return is_read && !pass_on(stream->to, recording->bytes + at, (size_t)size) ? NO_READER : MORE;
+    keep(bytes, (size_t)size);
+    return is_read && !pass_on(stream->to, bytes, (size_t)size) ? NO_READER : MORE;
 }
 
 /* A reader that is gone for good; those of a named pipe can come back. */
