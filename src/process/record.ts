@@ -83,7 +83,7 @@ async function drain(file: string): Promise<void> {
 
 /**
  * Whether the recorder has it open. Who opens a named pipe that has lost its last writer is never told of its end, and
- * the kernel closes the two of a process that ends in no order: one drain in 500 waited for ever (measured).
+ * the kernel closes the two of a process that ends in no order: the answer would be waited for in vain.
  */
 function hasWriter(fifo: number): boolean {
   try {
