@@ -27,6 +27,7 @@ try {
   await convert();
   await bundleTypes();
   await copyFile(join(root, 'src/ddbg-entry.sh'), join(dist, 'ddbg-entry.sh'));
+  await copyFile(join(root, 'src/report/fault-schema.json'), join(dist, 'fault.schema.json'));
   await Promise.all(['cli.cjs', 'ddbg.cjs', 'ddbg-entry.sh'].map((name) => chmod(join(dist, name), 0o755)));
   const inits = buildInit(dist);
   for (const { line } of inits) console.log(line);

@@ -12,7 +12,8 @@ const HELP = `ddbg: work in a container that ddbg-entry watches (DEBUG=stayalive
   ddbg [--json] [--state-dir=DIR] [COMMAND [ARG ...]]
 
   status                what is going on, and what to do next (the default)
-  report [RUN]          what has happened: of the last fault, or of that run
+  report [RUN]          what has happened, the cause first: of the last fault, or of that run; of a command that runs,
+                        what it waits for
   shell [-- CMD ...]    a shell, or CMD, where the command stood: its last environment, directory, user, umask, limits
   rerun [--env NAME=VALUE] [--fstree URL] [--verbose] [--stay] [-- OTHER COMMAND]
                         run the command again, in place, under the same watch: a fault parks again, success ends the
@@ -44,7 +45,7 @@ type Tool = (argv: readonly string[], directory?: string) => Promise<Answer>;
 /** Each is loaded when it is asked for: the bundle splits there. */
 const TOOLS: Readonly<Record<string, () => Promise<Tool>>> = {
   status: async () => (await import('./tool/status.ts')).status,
-  report: async () => (await import('./tool/status.ts')).report,
+  report: async () => (await import('./tool/report.ts')).report,
   rerun: async () => (await import('./tool/act.ts')).rerun,
   release: async () => (await import('./tool/act.ts')).release,
   fstree: async () => (await import('./tool/patch.ts')).fstree,

@@ -68,12 +68,12 @@ async function runWatched(context: stages.Context): Promise<number> {
       if (released !== undefined) return await stages.finish(desk, released);
       const run = (await stages.layOverlays(desk)) ?? (await stages.runCommand(desk));
       const fault = judgeOutcome(run.outcome, run.stop, run.status);
-      await stages.sayEnd(desk, run, fault);
+      const report = await stages.sayEnd(desk, run, fault);
       // Stopped before a rerun has begun, it ends as it would have without.
       const status = run.pid === undefined ? (held ?? run.status) : run.status;
       if (!stages.isHeld(desk, run, fault)) return await stages.finish(desk, status);
       held = run.status;
-      if (!(await stages.holdContainer(desk, run, fault))) return run.status;
+      if (!(await stages.holdContainer(desk, run, fault, report))) return run.status;
     } finally {
       desk.close();
     }

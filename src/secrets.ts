@@ -52,8 +52,9 @@ export function makeMask(
   environment: Readonly<Record<string, string | undefined>>,
 ): (text: string) => string {
   const values = Object.entries(environment)
-    .filter(([name, value]) => isSecretName(name) && (value ?? '').length >= SHORTEST_SEARCHED_SECRET)
-    .map(([, value]) => value as string)
+    .filter(([name]) => isSecretName(name))
+    .flatMap(([, value = '']) => [value, ...value.split('\n')]) // a key in lines is printed in lines
+    .filter((value) => value.length >= SHORTEST_SEARCHED_SECRET)
     .sort((one, other) => other.length - one.length);
   return (text) => {
     let shown = text;

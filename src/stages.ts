@@ -1,6 +1,7 @@
 /**
  * The stages of entry.ts, each wired to what it needs: log, state directory, hooks, signals.
  */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { steadyMs } from './clock.ts';
 import { identifyContainer, readClues } from './container/identity.ts';
@@ -18,7 +19,7 @@ import { beginRun, cannotWrite, endRun, FIRST_RUN, STATE_SCHEMA } from './life.t
 import type { Log } from './log.ts';
 import { createLog, isTerminal } from './log.ts';
 import type { SignalName } from './outcome.ts';
-import { signalNumber, statusOf } from './outcome.ts';
+import { statusOf } from './outcome.ts';
 import { applyOverlay, recoverOverlay, wasCutOff } from './overlay/apply.ts';
 import { formatFstree, parseFstree } from './parse.ts';
 import type { Amendments, CommandLine, Plan } from './plan.ts';
@@ -30,7 +31,10 @@ import type { Run } from './process/supervise.ts';
 import { neverStarted, stopThatPassed, superviseCommand } from './process/supervise.ts';
 import { bashTraceScript, planTrace } from './process/trace.ts';
 import { parkBanner, showCommand, showDuration, stayAliveHint } from './report/banner.ts';
+import type { FaultReport } from './report/fault-report.ts';
 import { describeSurroundings } from './report/surroundings.ts';
+import type { Watch, Watched } from './report/watch.ts';
+import { openWatch } from './report/watch.ts';
 import { makeMask, maskArguments, maskUrls } from './secrets.ts';
 import type { Signals } from './signals.ts';
 import { STOPS } from './signals.ts';
@@ -54,6 +58,8 @@ export interface Desk extends Context {
   readonly life: Life;
   /** Changes state.json for whoever looks from inside. Its loss is no reason to disturb the command. */
   record(change: StateChange): void;
+  /** For the report on a fault; undefined: nobody stays to read it. */
+  readonly watch: Watch | undefined;
   /** Undone, last first, when the run is over. */
   readonly undo: (() => void)[];
   close(): void;
@@ -91,6 +97,7 @@ export function openDesk(context: Context): Desk {
     state,
     life,
     record: keepRecord(state, plan, life, host.pid, log),
+    watch: plan.stayAlive === undefined ? undefined : openWatch([host.pid, process.pid]),
     undo,
     close: () => {
       for (const step of undo.reverse()) step();
@@ -135,7 +142,7 @@ export async function layOverlays(desk: Desk): Promise<Run | undefined> {
 
 /** Starts the command and stays with it to its end. */
 export async function runCommand(desk: Desk): Promise<Run> {
-  const { plan, log, signals, hooks, state, host } = desk;
+  const { plan, log, signals, hooks, state, host, watch } = desk;
   const traced = plan.verbose ? explain(desk) : plan.command;
   if (plan.verbose) log.detail(`starting: ${shown(traced)}`); // not afterwards: it would land in the middle of the command's first line
   const command = plan.record ? recordOutput(desk, traced) : traced; // outermost: what a traced shell says is recorded too
@@ -143,15 +150,19 @@ export async function runCommand(desk: Desk): Promise<Run> {
   const live = isRaw ? createLog({ json: plan.jsonLog, verbose: plan.verbose, lineEnd: '\r\n' }) : log;
   const isKept = plan.stayAlive !== undefined; // for whoever comes in while the container is held
   let endSampling = (): void => {};
+  let commandPid: number | undefined;
   let isStopped = false;
   const run = await host.run(command, signals, {
     onStart: (pid) => {
       desk.record({ phase: 'running', commandPid: pid });
-      if (isKept && state !== undefined) endSampling = keepStanding(state, pid, traced, live); // the command need not wait for it
+      commandPid = pid;
+      if (isKept && state !== undefined) endSampling = keepStanding(state, pid, traced, live, watch?.sample); // the command need not wait for it
+      watch?.start(pid);
     },
     onSignal: (signal, isStop) => {
       live.detail(`passing on ${signal}${isStop ? ', a stop' : ''}`, { signal });
       if (isStop && !isStopped) desk.record({ stop: { signal, at: new Date().toISOString() } });
+      if (isStop && !isStopped) noteStop(desk, signal, commandPid);
       isStopped ||= isStop;
       return isStop ? callHook(hooks, 'beforeStop', signal, live) : undefined;
     },
@@ -159,16 +170,79 @@ export async function runCommand(desk: Desk): Promise<Run> {
       live.detail(`${signal} comes from the terminal, which has sent it to the command too`),
   });
   endSampling();
+  watch?.end();
   return command.recording === undefined ? run : endRecording(desk, run, command.recording);
 }
 
 /** The environment and the place of the command, for whoever comes in: first as it was started, then as it goes on. */
-function keepStanding(state: State, pid: number, command: CommandLine, log: Log): () => void {
+function keepStanding(
+  state: State,
+  pid: number,
+  command: CommandLine,
+  log: Log,
+  onLook: (() => void) | undefined,
+): () => void {
   keepEnvironment(state, environmentBytes(command), log);
   return startSampler(pid, {
     onEnvironment: (bytes) => keepEnvironment(state, bytes, log),
     onStanding: (standing) => writeRecord(state, log, 'standing.json', { schema: 1, ...standing }),
+    onLook,
   });
+}
+
+/** A stop that has not ended the command by then is looked into: before `docker stop` takes the container away. */
+const STOP_LOOK_MS = 4_000;
+
+function noteStop(desk: Desk, signal: SignalName, pid: number | undefined): void {
+  const { watch, undo, log } = desk;
+  if (watch === undefined) return;
+  watch.stopped(signal);
+  const timer = setTimeout(async () => {
+    try {
+      const watched = watch.look();
+      const running = { outcome: undefined, status: undefined, pid, durationMs: watched.ranMs };
+      const { verdict } = await makeReport(desk, running, watched, { summary: 'runs', meaning: undefined });
+      if (verdict.cause === 'stop-ignored') log.say(`it still runs: ${verdict.sentence}; ${verdict.hint}`);
+    } catch (error) {
+      log.detail(`cannot look at what the stop does: ${reasonOf(error)}`);
+    }
+  }, STOP_LOOK_MS);
+  timer.unref();
+  undo.push(() => clearTimeout(timer));
+}
+
+interface Reported extends Pick<Run, 'pid' | 'durationMs'> {
+  /** Both undefined: it runs. */
+  readonly outcome: Run['outcome'] | undefined;
+  readonly status: number | undefined;
+}
+
+/** Reads the machine for some milliseconds. */
+async function makeReport(
+  { plan, state, life }: Desk,
+  { outcome, status, pid, durationMs }: Reported,
+  watched: Watched,
+  { summary, meaning }: Pick<Fault, 'summary' | 'meaning'>,
+): Promise<FaultReport> {
+  const { report } = await import('./report/reporting.ts');
+  const { command } = plan;
+  return report(
+    {
+      ...watched,
+      command,
+      outcome,
+      pid,
+      durationMs,
+      stateDirectory: state?.directory,
+      version: ownVersion(),
+    },
+    { at: new Date(), number: life.run, status, summary, meaning },
+  );
+}
+
+function ownVersion(): string {
+  const manifest = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(manifest) as { version: string }).version;
 }
 
 /** record: puts the recorder in front, where the command can be started at all: why it cannot is better said without. */
@@ -238,17 +312,27 @@ function explain({ plan, log, undo, host }: Desk): CommandLine {
   }
 }
 
-/** Says how it ended, tells the hooks, and leaves the record. */
-export async function sayEnd(desk: Desk, run: Run, fault: Fault | undefined): Promise<void> {
-  const { plan, log, hooks } = desk;
+/**
+ * Says how it ended, tells the hooks, and leaves the record.
+ *
+ * @returns the report on the fault; undefined: there is none, or nobody stays to read it
+ */
+export async function sayEnd(
+  desk: Desk,
+  run: Run,
+  fault: Fault | undefined,
+): Promise<FaultReport | undefined> {
+  const { plan, log, hooks, watch } = desk;
+  const watched = watch?.look();
   const ran = run.pid === undefined ? '' : ` after ${showDuration(run.durationMs)}`;
   const mapped = run.status === statusOf(run.outcome) ? '' : `, which --exit-map makes ${run.status}`;
   log.detail(`the command ${summarise(run.outcome)}${ran}${mapped}`, { status: run.status });
-  if (fault !== undefined) recordFault(desk, run, fault);
-  recordEnd(desk, run, fault);
+  const report =
+    fault === undefined || watched === undefined ? undefined : await recordFault(desk, run, fault, watched);
+  recordEnd(desk, run, fault, report);
   if (run.stop !== undefined && run.pid !== undefined) await callHook(hooks, 'afterStop', run.outcome, log);
-  if (fault === undefined) return;
-  if (plan.stayAlive !== undefined) return; // it is held, and the hooks are called there
+  if (fault === undefined) return undefined;
+  if (plan.stayAlive !== undefined) return report; // it is held, and the hooks are called there
   await callHook(hooks, 'onFault', fault, log);
   const foreign = plan.setting === 'DEBUG' ? plan.command.environment.DEBUG : undefined;
   const words = [
@@ -258,6 +342,7 @@ export async function sayEnd(desk: Desk, run: Run, fault: Fault | undefined): Pr
     ...(plan.record ? ['record'] : []),
   ];
   log.say(stayAliveHint(fault, shown(plan.command), plan.setting, words));
+  return undefined;
 }
 
 /** Whether the container stays: on a fault, or after anything but a stop where `always` was asked for. */
@@ -270,7 +355,12 @@ export function isHeld({ plan }: Desk, run: Run, fault: Fault | undefined): bool
  * Holds the container until somebody lets it go, or the time limit is over. Resolves with true where the command is to be
  * run again.
  */
-export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefined): Promise<boolean> {
+export async function holdContainer(
+  desk: Desk,
+  run: Run,
+  fault: Fault | undefined,
+  report: FaultReport | undefined,
+): Promise<boolean> {
   const { plan, log, signals, hooks, state, host } = desk;
   const limitMs = plan.stayAlive?.limitMs;
   const parked = host.park(signals, limitMs, log.say); // listens first: a stop that comes now must not wait for a hook
@@ -282,8 +372,8 @@ export async function holdContainer(desk: Desk, run: Run, fault: Fault | undefin
   const shell = ['bash', 'zsh', 'ash', 'sh'].find((name) => which(name, plan.command.environment.PATH));
   const banner = parkBanner({
     fault,
-    cause: undefined,
-    command: shown(plan.command),
+    cause: causeLine(report),
+    command: report === undefined ? shown(plan.command) : showCommand(report.argv, (text) => text),
     commandPid: run.pid,
     durationMs: run.durationMs,
     container: identifyContainer(readClues()),
@@ -331,6 +421,13 @@ export async function finish({ life }: Desk, status: number): Promise<number> {
   const endAt = steadyMs() + LONGEST_GOODBYE_MS;
   while (by !== undefined && readStat(by) !== undefined && steadyMs() < endAt) await delay(5);
   return status;
+}
+
+/** Why, where the facts or its own words tell; undefined: they do not. */
+function causeLine(report: FaultReport | undefined): string | undefined {
+  if (report === undefined || ['undecided', 'setup-failed'].includes(report.verdict.cause)) return undefined;
+  const { sentence, evidence } = report.verdict;
+  return `why: ${sentence}${evidence.length === 0 ? '' : ` (${evidence.slice(0, 2).join('; ')})`}`;
 }
 
 /** Says why a park is over. */
@@ -453,7 +550,12 @@ function keepRecord(
 }
 
 /** The run in the history, and its end in state.json. */
-function recordEnd({ state, plan, log, life, record }: Desk, run: Run, fault: Fault | undefined): void {
+function recordEnd(
+  { state, plan, log, life, record }: Desk,
+  run: Run,
+  fault: Fault | undefined,
+  report: FaultReport | undefined,
+): void {
   const end = {
     kind: run.outcome.kind,
     status: run.status,
@@ -470,28 +572,30 @@ function recordEnd({ state, plan, log, life, record }: Desk, run: Run, fault: Fa
       durationMs: Math.round(run.durationMs),
       stop: run.stop ?? null,
       argv: shownArgv(plan.command),
-      cause: null,
+      cause: report === undefined || report.verdict.cause === 'undecided' ? null : report.verdict.sentence,
     });
   } catch (error) {
     log.detail(cannotWrite('runs.json', error));
   }
 }
 
-function recordFault({ state, plan, log, life }: Desk, run: Run, fault: Fault): void {
-  const { outcome } = fault;
-  writeRecord(state, log, 'fault.json', {
-    schema: 1,
-    run: life.run,
-    at: new Date().toISOString(),
-    argv: shownArgv(plan.command),
-    pid: run.pid ?? null,
-    durationMs: Math.round(run.durationMs),
-    kind: outcome.kind,
-    status: fault.status,
-    signal: 'signal' in outcome ? { name: outcome.signal, number: signalNumber(outcome.signal) } : null,
-    summary: fault.summary,
-    meaning: fault.meaning ?? null,
-  });
+/** fault.json, and the line that Kubernetes shows. Whatever goes wrong with them, the container is held. */
+async function recordFault(
+  desk: Desk,
+  run: Run,
+  fault: Fault,
+  watched: Watched,
+): Promise<FaultReport | undefined> {
+  try {
+    const report = await makeReport(desk, run, watched, fault);
+    writeRecord(desk.state, desk.log, 'fault.json', report);
+    const { faultSummary, tellKubernetes } = await import('./report/reporting.ts');
+    tellKubernetes(faultSummary(report));
+    return report;
+  } catch (error) {
+    desk.log.detail(`cannot report the fault: ${reasonOf(error)}`);
+    return undefined;
+  }
 }
 
 function writeRecord(state: State | undefined, log: Log, name: string, record: unknown): void {

@@ -16,51 +16,74 @@ export interface CgroupLimits {
 /** Reads a file below /sys/fs/cgroup, or undefined. */
 export type ReadFile = (path: string) => string | undefined;
 
+/** A cgroup whose files can be read, by the controller they belong to. */
+export interface Cgroup {
+  readonly version: 1 | 2;
+  /** @param controller of v1; v2 has all of them in one place */
+  read(controller: string, file: string): string | undefined;
+  /** The path of a file that can be read, or undefined. */
+  pathOf(controller: string, file: string): string | undefined;
+}
+
+/**
+ * @param cgroup the text of /proc/self/cgroup
+ * @param read how files are read; default: from the disk
+ */
+export function openCgroup(cgroup: string, read: ReadFile = readTrimmed): Cgroup {
+  const isUnified = read('/sys/fs/cgroup/cgroup.controllers') !== undefined;
+  // In a container our own cgroup is usually mounted as the root; the path in /proc is then the host's.
+  const placesOf = (controller: string): readonly string[] => {
+    const mount = isUnified ? '/sys/fs/cgroup' : `/sys/fs/cgroup/${controller}`;
+    const line = isUnified ? '0::(.*)' : `\\d+:(?:[^:\\n]*,)?${controller}(?:,[^:\\n]*)?:(.*)`;
+    const own = new RegExp(`^${line}$`, 'm').exec(cgroup)?.[1] ?? '';
+    return [`${mount}${own}`, mount];
+  };
+  const pathOf = (controller: string, file: string): string | undefined =>
+    placesOf(controller)
+      .map((place) => `${place}/${file}`)
+      .find((path) => read(path) !== undefined);
+  return {
+    version: isUnified ? 2 : 1,
+    pathOf,
+    read: (controller, file) => {
+      for (const place of placesOf(controller)) {
+        const text = read(`${place}/${file}`);
+        if (text !== undefined) return text;
+      }
+      return undefined;
+    },
+  };
+}
+
 /**
  * @param cgroup the text of /proc/self/cgroup
  * @param read how files are read; default: from the disk
  */
 export function readCgroupLimits(cgroup: string, read: ReadFile = readTrimmed): CgroupLimits {
-  const unified = /^0::(.*)$/m.exec(cgroup)?.[1];
-  if (read('/sys/fs/cgroup/cgroup.controllers') !== undefined) {
-    const get = (file: string) => readOwn(read, '', unified, file);
-    const [quota, period] = (get('cpu.max') ?? '').split(' ');
+  const { version, read: get } = openCgroup(cgroup, read);
+  if (version === 2) {
+    const [quota, period] = (get('cpu', 'cpu.max') ?? '').split(' ');
     return {
-      version: 2,
-      memoryBytes: limit(get('memory.max')),
+      version,
+      memoryBytes: limitOf(get('memory', 'memory.max')),
       cpus: ratio(quota, period),
-      pids: limit(get('pids.max')),
+      pids: limitOf(get('pids', 'pids.max')),
     };
   }
-  const get = (controller: string, file: string) => {
-    const path = new RegExp(`^\\d+:(?:[^:\\n]*,)?${controller}(?:,[^:\\n]*)?:(.*)$`, 'm').exec(cgroup)?.[1];
-    return readOwn(read, `/${controller}`, path, file);
-  };
   const memory = get('memory', 'memory.limit_in_bytes');
   return {
-    version: memory === undefined ? undefined : 1,
-    memoryBytes: limit(memory),
+    version: memory === undefined ? undefined : version,
+    memoryBytes: limitOf(memory),
     cpus: ratio(get('cpu', 'cpu.cfs_quota_us'), get('cpu', 'cpu.cfs_period_us')),
-    pids: limit(get('pids', 'pids.max')),
+    pids: limitOf(get('pids', 'pids.max')),
   };
-}
-
-/** In a container our own cgroup is usually mounted as the root; the path in /proc is then the host's. */
-function readOwn(
-  read: ReadFile,
-  controller: string,
-  path: string | undefined,
-  file: string,
-): string | undefined {
-  return (
-    read(`/sys/fs/cgroup${controller}${path ?? ''}/${file}`) ?? read(`/sys/fs/cgroup${controller}/${file}`)
-  );
 }
 
 /** cgroup v1 says "no limit" as the largest multiple of a page below 2^63, v2 as `max`. */
 const NO_LIMIT_V1 = 2 ** 62;
 
-function limit(text: string | undefined): number | undefined {
+/** `max`, and what v1 has in its place, are none. */
+export function limitOf(text: string | undefined): number | undefined {
   const value = Number(text);
   return text !== undefined && Number.isFinite(value) && value >= 0 && value < NO_LIMIT_V1
     ? value

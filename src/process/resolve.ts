@@ -26,8 +26,19 @@ export interface NotExecutable {
   readonly ok: false;
   /** 127: it, or the interpreter or loader it names, is not there. 126: it is there but cannot be executed. */
   readonly status: 126 | 127;
+  readonly why: Obstacle;
   readonly reason: string;
 }
+
+/** Why a file cannot be executed. */
+export type Obstacle =
+  | 'missing'
+  | 'permission'
+  | 'interpreter-missing'
+  | 'line-ends'
+  | 'loader-missing'
+  | 'wrong-architecture'
+  | 'no-program';
 
 /** What execvp(3) searches where PATH is not set (glibc's confstr(_CS_PATH)). */
 const DEFAULT_PATH = '/bin:/usr/bin';
@@ -87,7 +98,8 @@ function checkAccess(file: string, command: string): { path: string } | NotExecu
     return { path: file };
   } catch (error) {
     const code = errnoOf(error);
-    if (code === 'EACCES') return notExecutable(`${file}: permission denied (uid ${process.getuid?.()})`);
+    if (code === 'EACCES')
+      return notExecutable(`${file}: permission denied (uid ${process.getuid?.()})`, 'permission');
     if (code === 'ENOENT' || code === 'ENOTDIR') return notFound(`${command}: no such file`);
     return notExecutable(`${file}: ${code ?? String(error)}`);
   }
@@ -109,11 +121,15 @@ function inspect(path: string, shownAs: string, depth: number): Resolution {
   if (interpreter === undefined) return { ok: true, path, interpreter, isPlainText: true, isCertain: false };
   const [program = ''] = interpreter;
   if (program.endsWith('\r') || interpreter.at(-1)?.endsWith('\r')) {
-    return notFound(`${path} has Windows line ends: its first line asks for '${interpreter.join(' ')}'`);
+    return notFound(
+      `${path} has Windows line ends: its first line asks for '${interpreter.join(' ')}'`,
+      'line-ends',
+    );
   }
   const access = checkAccess(program, program);
   if (!('path' in access)) {
-    return { ...access, reason: `${path} needs ${program} (its first line), but ${access.reason}` };
+    const why = access.why === 'missing' ? 'interpreter-missing' : access.why;
+    return { ...access, why, reason: `${path} needs ${program} (its first line), but ${access.reason}` };
   }
   const next = inspect(program, program, depth + 1);
   return next.ok ? { ok: true, path, interpreter, isPlainText: false, isCertain: next.isCertain } : next;
@@ -125,7 +141,10 @@ function inspectElf(path: string, head: Buffer): Resolution {
   const runnable = ELF_MACHINES[process.arch];
   if (runnable !== undefined && !runnable.includes(machine)) {
     const name = ELF_MACHINE_NAMES[machine] ?? `machine ${machine}`;
-    return notExecutable(`${path} is built for ${name}, this machine is ${process.arch}`);
+    return notExecutable(
+      `${path} is built for ${name}, this machine is ${process.arch}`,
+      'wrong-architecture',
+    );
   }
   const loader = littleEndian ? readElfLoader(path) : undefined;
   if (loader !== undefined) {
@@ -134,6 +153,7 @@ function inspectElf(path: string, head: Buffer): Resolution {
     if (!('path' in access)) {
       return notFound(
         `${path} needs the loader ${loader}, which is not in this image (another libc, or a static build is needed)`,
+        'loader-missing',
       );
     }
   }
@@ -179,10 +199,10 @@ function readHead(path: string, length = HEAD_BYTES, position = 0): Buffer {
   }
 }
 
-function notFound(reason: string): NotExecutable {
-  return { ok: false, status: 127, reason };
+function notFound(reason: string, why: Obstacle = 'missing'): NotExecutable {
+  return { ok: false, status: 127, why, reason };
 }
 
-function notExecutable(reason: string): NotExecutable {
-  return { ok: false, status: 126, reason };
+function notExecutable(reason: string, why: Obstacle = 'no-program'): NotExecutable {
+  return { ok: false, status: 126, why, reason };
 }

@@ -2,11 +2,10 @@
  * `ddbg`: what is going on, and what to do next.
  */
 import type { EndRecord, RunRecord } from '../life.ts';
-import { reportName } from '../life.ts';
 import { printable } from '../log.ts';
 import { showCommand, showDuration } from '../report/banner.ts';
 import type { Answer } from './answer.ts';
-import { STATUS, ToolError } from './answer.ts';
+import { STATUS } from './answer.ts';
 import type { Found } from './find.ts';
 import { findState, readStateFile } from './find.ts';
 
@@ -89,30 +88,4 @@ function whatNext({ phase, record }: Found): readonly string[] {
 /** As the log of the container may have it: 14:02:11 UTC. */
 function timeOf(iso: string): string {
   return `${iso.slice(11, 19)} UTC`;
-}
-
-/** What a fault was: the last one, or that of a run. @throws ToolError */
-export function report(argv: readonly string[], directory?: string): Promise<Answer> {
-  const [text] = argv;
-  if (argv.length > 1 || (text !== undefined && !/^[1-9]\d{0,5}$/.test(text))) {
-    throw new ToolError(
-      STATUS.usage,
-      `'${argv.join(' ')}' is no run`,
-      'it takes the number of one: ddbg status lists them',
-    );
-  }
-  const found = findState(directory);
-  const last = runsOf(found).findLast(({ report: kept }) => kept !== null)?.run;
-  const run = text === undefined ? last : Number(text);
-  const file = run === undefined ? undefined : readStateFile(found, reportName(run));
-  if (file === undefined) {
-    const which = text === undefined ? '' : ` of run ${text}`;
-    throw new ToolError(
-      STATUS.nothing,
-      `there is no report${which}`,
-      'a run has one when it has ended in a fault; the last ten are kept',
-    );
-  }
-  const json = JSON.parse(file.toString());
-  return Promise.resolve({ status: STATUS.done, lines: file.toString().trimEnd().split('\n'), json });
 }

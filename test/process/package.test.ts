@@ -38,6 +38,7 @@ test('it holds only what runs, and needs no other package', () => {
     'dist/dump-HASH.cjs',
     'dist/engine-HASH.cjs',
     'dist/esm-HASH.cjs', // fzstd
+    'dist/fault.schema.json',
     'dist/health-HASH.cjs',
     'dist/hook-HASH.cjs',
     'dist/index.cjs',
@@ -46,6 +47,8 @@ test('it holds only what runs, and needs no other package', () => {
     ...inits,
     'dist/local-HASH.cjs',
     'dist/patch-HASH.cjs',
+    'dist/report-HASH.cjs',
+    'dist/reporting-HASH.cjs',
     'dist/shell-HASH.cjs',
     'dist/status-HASH.cjs',
     'dist/tar-HASH.cjs',

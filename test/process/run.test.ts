@@ -361,7 +361,9 @@ describe('stayalive', () => {
 
   test('a death by signal is explained', async () => {
     const entry = startEntry(['sh', '-c', 'kill -SEGV $$'], { env: { DEBUG: 'stayalive' } });
-    await entry.waitFor(/was killed by signal SIGSEGV \(11\)\n.*usually means: .*\n[\s\S]*status 139\)/);
+    await entry.waitFor(
+      /was killed by signal SIGSEGV \(11\)\n.*why: it ended by SIGSEGV.*\n[\s\S]*status 139\)/,
+    );
     entry.kill('SIGTERM');
     expect(await entry.status).toBe(139);
   });

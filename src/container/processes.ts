@@ -1,0 +1,125 @@
+/**
+ * The processes that /proc lists, and how they hang together.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+
+export interface ProcessEntry {
+  readonly pid: number;
+  /** 0: nobody in this PID namespace, as of PID 1 and of what `docker exec` starts. */
+  readonly parent: number;
+  /** Of 15 bytes at the most. */
+  readonly name: string;
+  /** R, S, D, T, Z ... of proc(5). */
+  readonly state: string;
+  readonly threads: number;
+  readonly residentBytes: number;
+  readonly cpuMs: number;
+  /** Clock ticks since the machine started: with the pid, one process for ever. */
+  readonly startTicks: number;
+}
+
+/** The kernel tells user space in hundredths of a second, on every architecture that Node runs on. */
+const TICK_MS = 10;
+let pageBytes: number | undefined;
+
+/** AT_PAGESZ of getauxval(3): 4096 nearly everywhere, and 16 or 64 KiB on some arm64. */
+function bytesOfPage(): number {
+  if (pageBytes !== undefined) return pageBytes;
+  pageBytes = 4_096;
+  try {
+    const auxiliary = readFileSync('/proc/self/auxv');
+    for (let at = 0; at + 16 <= auxiliary.length; at += 16) {
+      if (auxiliary.readBigUInt64LE(at) === 6n) pageBytes = Number(auxiliary.readBigUInt64LE(at + 8));
+    }
+  } catch {
+    // no /proc, no processes
+  }
+  return pageBytes;
+}
+
+/** Undefined where there is no such process, or no /proc. */
+export function readProcess(pid: number): ProcessEntry | undefined {
+  try {
+    return parseProcess(pid, readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+/** The text of /proc/PID/stat, proc(5). Pure. */
+export function parseProcess(pid: number, stat: string): ProcessEntry {
+  const end = stat.lastIndexOf(')'); // the name before it may hold anything
+  const fields = stat.slice(end + 2).split(' ');
+  const number = (at: number): number => Number(fields[at]);
+  return {
+    pid,
+    parent: number(1),
+    name: stat.slice(stat.indexOf('(') + 1, end),
+    state: fields[0] ?? '?',
+    threads: number(17),
+    residentBytes: number(21) * bytesOfPage(),
+    cpuMs: (number(11) + number(12)) * TICK_MS,
+    startTicks: number(19),
+  };
+}
+
+/** @param most how many at the most: on a big machine this must stay short */
+export function listProcesses(most = 500): readonly ProcessEntry[] {
+  let pids: number[];
+  try {
+    pids = readdirSync('/proc')
+      .map(Number)
+      .filter((pid) => pid > 0);
+  } catch {
+    return [];
+  }
+  return pids.slice(0, most).flatMap((pid) => readProcess(pid) ?? []);
+}
+
+/** What a process is to us. */
+export type Relation =
+  /** The init, ourselves, and who passes recorded output on. */
+  | 'ours'
+  | 'command'
+  /** The command's child, or a child's child. */
+  | 'below'
+  /** Came from outside: `docker exec`, `kubectl exec`. */
+  | 'outside'
+  /** Its parent has gone, and nobody saw whose it was. */
+  | 'orphan';
+
+/** What each of them is to us. Pure. */
+export function relationsOf(
+  entries: readonly ProcessEntry[],
+  command: number | undefined,
+  ours: readonly number[],
+): ReadonlyMap<number, Relation> {
+  const parents = new Map(entries.map(({ pid, parent }) => [pid, parent]));
+  return new Map(
+    entries.map(({ pid, name }) => {
+      const relation = relationOf(pid, parents, command, ours);
+      return [pid, relation === 'orphan' && name === RECORDER ? 'ours' : relation];
+    }),
+  );
+}
+
+/** init/record.c: its pumps are orphans on purpose. */
+const RECORDER = 'ddbg-record';
+
+function relationOf(
+  pid: number,
+  parents: ReadonlyMap<number, number>,
+  command: number | undefined,
+  ours: readonly number[],
+): Relation {
+  if (ours.includes(pid)) return 'ours';
+  if (pid === command) return 'command';
+  for (let at = pid, steps = 0; steps < 100; steps++) {
+    const parent = parents.get(at);
+    if (parent === undefined || ours.includes(parent) || parent === 1) return 'orphan';
+    if (parent === command) return 'below';
+    if (parent === 0) return 'outside';
+    at = parent;
+  }
+  return 'orphan';
+}
