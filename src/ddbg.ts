@@ -14,6 +14,7 @@ const HELP = `ddbg: work in a container that ddbg-entry watches (DEBUG=stayalive
   status                what is going on, and what to do next (the default)
   report [RUN]          what has happened, the cause first: of the last fault, or of that run; of a command that runs,
                         what it waits for
+  output [--lines N]    with DEBUG=record: the last megabyte of what the command wrote, with times and streams
   shell [-- CMD ...]    a shell, or CMD, where the command stood: its last environment, directory, user, umask, limits
   rerun [--env NAME=VALUE] [--fstree URL] [--verbose] [--stay] [-- OTHER COMMAND]
                         run the command again, in place, under the same watch: a fault parks again, success ends the
@@ -46,6 +47,7 @@ type Tool = (argv: readonly string[], directory?: string) => Promise<Answer>;
 const TOOLS: Readonly<Record<string, () => Promise<Tool>>> = {
   status: async () => (await import('./tool/status.ts')).status,
   report: async () => (await import('./tool/report.ts')).report,
+  output: async () => (await import('./tool/output.ts')).output,
   rerun: async () => (await import('./tool/act.ts')).rerun,
   release: async () => (await import('./tool/act.ts')).release,
   fstree: async () => (await import('./tool/patch.ts')).fstree,

@@ -2,7 +2,7 @@
  * The life of a container as its files tell it: state.json (now), runs.json (all runs so far), request.json (what
  * somebody inside asks for). One life is one entry, from its start to its end; a rerun belongs to it, a restart does not.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readStat } from './container/stat.ts';
 import { reasonOf } from './errors.ts';
@@ -145,9 +145,10 @@ export function readRuns(directory: string): readonly RunRecord[] {
 /** Adds a run to runs.json, keeps its fault.json as fault-N.json, and lets go of what is beyond the limits. */
 export function endRun(state: State, run: Omit<RunRecord, 'report'>): void {
   let report: string | null = null;
-  if (run.isFault) {
+  const fault = join(state.directory, 'fault.json');
+  if (run.isFault && existsSync(fault)) {
     report = reportName(run.run);
-    state.write(report, readFileSync(join(state.directory, 'fault.json')));
+    state.write(report, readFileSync(fault));
   }
   const runs = [...readRuns(state.directory), { ...run, report }].slice(-MOST_RUNS);
   const kept = runs.flatMap((each) => each.report ?? []).slice(-MOST_REPORTS);

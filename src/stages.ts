@@ -1,8 +1,19 @@
 /**
  * The stages of entry.ts, each wired to what it needs: log, state directory, hooks, signals.
  */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { StateChange } from './chronicle.ts';
+import {
+  environmentBytes,
+  keepEnvironment,
+  keepRecord,
+  keepStanding,
+  makeReport,
+  recordEnd,
+  recordFault,
+  shown,
+  workingDirectory,
+} from './chronicle.ts';
 import { steadyMs } from './clock.ts';
 import { identifyContainer, readClues } from './container/identity.ts';
 import { readCgroupLimits, readResourceLimits } from './container/limits.ts';
@@ -14,8 +25,8 @@ import type { EntryHooks } from './hooks.ts';
 import { callHook } from './hooks.ts';
 import type { Host } from './host.ts';
 import { SIGNAL_PLACE } from './host.ts';
-import type { Life, Request, StateRecord } from './life.ts';
-import { beginRun, cannotWrite, endRun, FIRST_RUN, STATE_SCHEMA } from './life.ts';
+import type { Life, Request } from './life.ts';
+import { beginRun, FIRST_RUN } from './life.ts';
 import type { Log } from './log.ts';
 import { createLog, isTerminal } from './log.ts';
 import type { SignalName } from './outcome.ts';
@@ -25,21 +36,20 @@ import { formatFstree, parseFstree } from './parse.ts';
 import type { Amendments, CommandLine, Plan } from './plan.ts';
 import { amendPlan } from './plan.ts';
 import { drainRecording, recordCommand, typedStop } from './process/record.ts';
-import { resolveCommand, which } from './process/resolve.ts';
-import { startSampler } from './process/sampler.ts';
+import { resolveCommand, SHELLS, which } from './process/resolve.ts';
 import type { Run } from './process/supervise.ts';
 import { neverStarted, stopThatPassed, superviseCommand } from './process/supervise.ts';
 import { bashTraceScript, planTrace } from './process/trace.ts';
 import { parkBanner, showCommand, showDuration, stayAliveHint } from './report/banner.ts';
 import type { FaultReport } from './report/fault-report.ts';
 import { describeSurroundings } from './report/surroundings.ts';
-import type { Watch, Watched } from './report/watch.ts';
+import type { Watch } from './report/watch.ts';
 import { openWatch } from './report/watch.ts';
-import { makeMask, maskArguments, maskUrls } from './secrets.ts';
+import { maskUrls } from './secrets.ts';
 import type { Signals } from './signals.ts';
 import { STOPS } from './signals.ts';
 import type { State } from './state.ts';
-import { environmentAsShell, openState, writePublicFile } from './state.ts';
+import { openState, writePublicFile } from './state.ts';
 
 /** What a run is given. */
 export interface Context {
@@ -64,10 +74,6 @@ export interface Desk extends Context {
   readonly undo: (() => void)[];
   close(): void;
 }
-
-type StateChange = Partial<Pick<StateRecord, 'phase' | 'isLaid' | 'stop' | 'end'>> & {
-  readonly commandPid?: number | undefined;
-};
 
 /**
  * Opens what the stages share. The state directory only for stayalive and record: verbose leaves nothing behind. For a rerun the
@@ -96,7 +102,7 @@ export function openDesk(context: Context): Desk {
     isReachedByStops: degraded?.losesStops !== true,
     state,
     life,
-    record: keepRecord(state, plan, life, host.pid, log),
+    record: keepRecord({ state, plan, life, host, log }),
     watch: plan.stayAlive === undefined ? undefined : openWatch([host.pid, process.pid]),
     undo,
     close: () => {
@@ -174,22 +180,6 @@ export async function runCommand(desk: Desk): Promise<Run> {
   return command.recording === undefined ? run : endRecording(desk, run, command.recording);
 }
 
-/** The environment and the place of the command, for whoever comes in: first as it was started, then as it goes on. */
-function keepStanding(
-  state: State,
-  pid: number,
-  command: CommandLine,
-  log: Log,
-  onLook: (() => void) | undefined,
-): () => void {
-  keepEnvironment(state, environmentBytes(command), log);
-  return startSampler(pid, {
-    onEnvironment: (bytes) => keepEnvironment(state, bytes, log),
-    onStanding: (standing) => writeRecord(state, log, 'standing.json', { schema: 1, ...standing }),
-    onLook,
-  });
-}
-
 /** A stop that has not ended the command by then is looked into: before `docker stop` takes the container away. */
 const STOP_LOOK_MS = 4_000;
 
@@ -209,40 +199,6 @@ function noteStop(desk: Desk, signal: SignalName, pid: number | undefined): void
   }, STOP_LOOK_MS);
   timer.unref();
   undo.push(() => clearTimeout(timer));
-}
-
-interface Reported extends Pick<Run, 'pid' | 'durationMs'> {
-  /** Both undefined: it runs. */
-  readonly outcome: Run['outcome'] | undefined;
-  readonly status: number | undefined;
-}
-
-/** Reads the machine for some milliseconds. */
-async function makeReport(
-  { plan, state, life }: Desk,
-  { outcome, status, pid, durationMs }: Reported,
-  watched: Watched,
-  { summary, meaning }: Pick<Fault, 'summary' | 'meaning'>,
-): Promise<FaultReport> {
-  const { report } = await import('./report/reporting.ts');
-  const { command } = plan;
-  return report(
-    {
-      ...watched,
-      command,
-      outcome,
-      pid,
-      durationMs,
-      stateDirectory: state?.directory,
-      version: ownVersion(),
-    },
-    { at: new Date(), number: life.run, status, summary, meaning },
-  );
-}
-
-function ownVersion(): string {
-  const manifest = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(manifest) as { version: string }).version;
 }
 
 /** record: puts the recorder in front, where the command can be started at all: why it cannot is better said without. */
@@ -329,7 +285,7 @@ export async function sayEnd(
   log.detail(`the command ${summarise(run.outcome)}${ran}${mapped}`, { status: run.status });
   const report =
     fault === undefined || watched === undefined ? undefined : await recordFault(desk, run, fault, watched);
-  recordEnd(desk, run, fault, report);
+  recordEnd(desk, desk.record, run, fault, report);
   if (run.stop !== undefined && run.pid !== undefined) await callHook(hooks, 'afterStop', run.outcome, log);
   if (fault === undefined) return undefined;
   if (plan.stayAlive !== undefined) return report; // it is held, and the hooks are called there
@@ -369,7 +325,7 @@ export async function holdContainer(
   desk.record({ phase: 'parked' });
   if (run.pid === undefined && state !== undefined)
     keepEnvironment(state, environmentBytes(plan.command), log); // what it would have had
-  const shell = ['bash', 'zsh', 'ash', 'sh'].find((name) => which(name, plan.command.environment.PATH));
+  const shell = SHELLS.find((name) => which(name, plan.command.environment.PATH));
   const banner = parkBanner({
     fault,
     cause: causeLine(report),
@@ -456,152 +412,13 @@ export async function runAsChild({ plan, log, signals }: Context): Promise<Run> 
   return run;
 }
 
-function shown(command: CommandLine): string {
-  return showCommand(command.argv, makeMask(command.environment));
-}
-
-function shownArgv(command: CommandLine): readonly string[] {
-  return maskArguments(command.argv, makeMask(command.environment));
-}
-
-/** The directory may be gone while we are in it. */
-function workingDirectory(): string {
-  try {
-    return process.cwd();
-  } catch (error) {
-    return `(${reasonOf(error)})`;
-  }
-}
-
 /** An error of ours in a line, the way out in the next. */
 export function sayFailure(log: Log, error: unknown): void {
   log.warn(reasonOf(error), error instanceof EntryError ? { code: error.code } : {});
   if (error instanceof EntryError && error.hint !== undefined) log.warn(`  ${error.hint}`);
 }
 
-function environmentBytes({ environment }: CommandLine): Buffer {
-  return Buffer.from(
-    Object.entries(environment)
-      .map(([name, value]) => `${name}=${value}\0`)
-      .join(''),
-  );
-}
-
-function keepEnvironment(state: State, bytes: Buffer, log: Log): void {
-  try {
-    state.write('environ', bytes);
-    const variables = bytes
-      .toString('latin1') // byte for byte: a value need not be UTF-8
-      .split('\0')
-      .filter((entry) => entry.includes('='))
-      .map((entry) => splitAt(entry, entry.indexOf('=')));
-    state.write('environ.sh', Buffer.from(environmentAsShell(variables), 'latin1'));
-  } catch (error) {
-    log.warn(`cannot keep the environment for whoever execs in: ${reasonOf(error)}`);
-  }
-}
-
-function splitAt(text: string, at: number): readonly [string, string] {
-  return [text.slice(0, at), text.slice(at + 1)];
-}
-
 function amendmentsOf(request: Request | undefined): Amendments | undefined {
   if (request?.action !== 'rerun') return undefined;
   return { ...request, fstree: request.fstree.map((text) => parseFstree(text, 'ddbg rerun')) };
-}
-
-function keepRecord(
-  state: State | undefined,
-  plan: Plan,
-  life: Life,
-  entry: number,
-  log: Log,
-): Desk['record'] {
-  const now = new Date().toISOString();
-  let record: StateRecord = {
-    schema: STATE_SCHEMA,
-    phase: 'running',
-    phaseSince: now,
-    run: life.run,
-    pids: { entry, command: null },
-    entryStartTicks: readStat(entry)?.startTicks ?? null,
-    argv: shownArgv(plan.command),
-    cwd: workingDirectory(),
-    uid: process.getuid?.() ?? null,
-    startedAt: now,
-    plan: {
-      verbose: plan.verbose,
-      stayAlive: plan.stayAlive ?? null,
-      fstree: plan.fstree.map((source) => ({ ...source, location: maskUrls(source.location) })),
-      record: plan.record,
-      root: plan.root ?? '/',
-    },
-    isLaid: life.isLaid || plan.fstree.length === 0,
-    stop: null,
-    end: null,
-  };
-  return ({ commandPid, ...change }) => {
-    const { phase = record.phase } = change;
-    const phaseSince = phase === record.phase ? record.phaseSince : new Date().toISOString();
-    const pids = { entry, command: commandPid ?? record.pids.command };
-    record = { ...record, ...change, phaseSince, pids };
-    writeRecord(state, log, 'state.json', record);
-  };
-}
-
-/** The run in the history, and its end in state.json. */
-function recordEnd(
-  { state, plan, log, life, record }: Desk,
-  run: Run,
-  fault: Fault | undefined,
-  report: FaultReport | undefined,
-): void {
-  const end = {
-    kind: run.outcome.kind,
-    status: run.status,
-    summary: summarise(run.outcome),
-    isFault: fault !== undefined,
-  };
-  record({ phase: 'ended', end });
-  if (state === undefined) return;
-  try {
-    endRun(state, {
-      run: life.run,
-      ...end,
-      startedAt: new Date(Date.now() - run.durationMs).toISOString(),
-      durationMs: Math.round(run.durationMs),
-      stop: run.stop ?? null,
-      argv: shownArgv(plan.command),
-      cause: report === undefined || report.verdict.cause === 'undecided' ? null : report.verdict.sentence,
-    });
-  } catch (error) {
-    log.detail(cannotWrite('runs.json', error));
-  }
-}
-
-/** fault.json, and the line that Kubernetes shows. Whatever goes wrong with them, the container is held. */
-async function recordFault(
-  desk: Desk,
-  run: Run,
-  fault: Fault,
-  watched: Watched,
-): Promise<FaultReport | undefined> {
-  try {
-    const report = await makeReport(desk, run, watched, fault);
-    writeRecord(desk.state, desk.log, 'fault.json', report);
-    const { faultSummary, tellKubernetes } = await import('./report/reporting.ts');
-    tellKubernetes(faultSummary(report));
-    return report;
-  } catch (error) {
-    desk.log.detail(`cannot report the fault: ${reasonOf(error)}`);
-    return undefined;
-  }
-}
-
-function writeRecord(state: State | undefined, log: Log, name: string, record: unknown): void {
-  try {
-    state?.write(name, `${JSON.stringify(record, undefined, 2)}\n`);
-  } catch (error) {
-    log.detail(cannotWrite(name, error));
-  }
 }

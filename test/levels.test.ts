@@ -16,7 +16,7 @@ const LEVELS = [
   ['plan', 'state', 'container/'],
   ['overlay/', 'process/', 'fault', 'park', 'hooks', 'install', 'life'],
   ['host', 'report/'],
-  ['dump/'],
+  ['dump/', 'chronicle'],
   ['stages', 'tool/'],
   ['entry'],
   ['cli', 'ddbg', 'index'],

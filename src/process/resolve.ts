@@ -72,6 +72,9 @@ export function resolveCommand(
   return 'path' in found ? inspect(found.path, command, 0) : found;
 }
 
+/** What a person is offered to come in by, the best first. */
+export const SHELLS = ['bash', 'zsh', 'ash', 'sh'] as const;
+
 /** The first executable of that name in PATH, or undefined. */
 export function which(name: string, path: string | undefined): string | undefined {
   const found = findInPath(name, path);

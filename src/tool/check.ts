@@ -18,7 +18,7 @@ import { readCgroupLimits, readResourceLimits } from '../container/limits.ts';
 import { showBytes } from '../dump/words.ts';
 import { errnoOf, reasonOf } from '../errors.ts';
 import { initFile } from '../install.ts';
-import { which } from '../process/resolve.ts';
+import { SHELLS, which } from '../process/resolve.ts';
 import { usualPlaces } from '../state.ts';
 import type { Answer } from './answer.ts';
 import { STATUS, ToolError } from './answer.ts';
@@ -102,7 +102,6 @@ export interface Facts {
 }
 
 const TOOLS = ['ps', 'curl', 'tar', 'gdb', 'strace'];
-const SHELLS = ['bash', 'zsh', 'ash', 'sh'];
 const CERTIFICATES = [
   '/etc/ssl/certs/ca-certificates.crt',
   '/etc/pki/tls/certs/ca-bundle.crt',

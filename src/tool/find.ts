@@ -195,3 +195,11 @@ export function readStateFile(
     return undefined;
   }
 }
+
+/** What the command had last, to find its secrets by; empty where that is not known. */
+export function environmentOf(found: Found): Readonly<Record<string, string>> {
+  const entries = readStateFile(found, 'environ')?.toString().split('\0') ?? [];
+  return Object.fromEntries(
+    entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
+  );
+}

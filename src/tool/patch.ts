@@ -10,7 +10,7 @@ import { usualPlaces } from '../state.ts';
 import type { Answer } from './answer.ts';
 import { STATUS, ToolError } from './answer.ts';
 import type { Found } from './find.ts';
-import { lookForState, readStateFile } from './find.ts';
+import { environmentOf, lookForState } from './find.ts';
 
 /** Which root, and where our files go. The entry's own state where it is ours too; else our own: root's originals must not lie where another user can exchange them. */
 function placeOf(directory: string | undefined): {
@@ -105,12 +105,4 @@ export async function diff(argv: readonly string[], directory?: string): Promise
     lines: changes.length === 0 ? ['no overlay has changed anything'] : lines,
     json: { changes },
   };
-}
-
-/** For the secrets in it. */
-function environmentOf(found: Found): Readonly<Record<string, string>> {
-  const entries = readStateFile(found, 'environ')?.toString().split('\0') ?? [];
-  return Object.fromEntries(
-    entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
-  );
 }

@@ -23,15 +23,12 @@ import { initFile } from '../install.ts';
 import { isTerminal } from '../log.ts';
 import type { SignalName } from '../outcome.ts';
 import { signalNumber } from '../outcome.ts';
-import { which } from '../process/resolve.ts';
+import { SHELLS, which } from '../process/resolve.ts';
 import type { Standing } from '../process/sampler.ts';
 import { readStanding } from '../process/sampler.ts';
 import { STATUS, ToolError } from './answer.ts';
 import type { Found } from './find.ts';
 import { findState, readStateFile } from './find.ts';
-
-/** The best first. */
-const SHELLS = ['bash', 'zsh', 'ash', 'sh'] as const;
 
 /**
  * Runs it to its end.

@@ -1,6 +1,7 @@
 /**
  * `ddbg`: what is going on, and what to do next.
  */
+import { attachedSessions } from '../container/attached.ts';
 import type { EndRecord, RunRecord } from '../life.ts';
 import { printable } from '../log.ts';
 import { showCommand, showDuration } from '../report/banner.ts';
@@ -14,10 +15,19 @@ export function status(_argv: readonly string[], directory?: string): Promise<An
   const found = findState(directory);
   const runs = runsOf(found);
   const now = Date.now();
+  const sessions = attachedSessions();
   return Promise.resolve({
     status: STATUS.done,
-    lines: [...describe(found, runs, now), '', ...whatNext(found)],
-    json: { ...found.record, phase: found.phase, directory: found.directory, runs },
+    lines: [
+      ...describe(found, runs, now),
+      ...sessions.map(
+        ({ pid, uid, command, visitMs }) =>
+          `attached: ${printable(command)} (pid ${pid}, uid ${uid}, for ${showDuration(visitMs)})`,
+      ),
+      '',
+      ...whatNext(found),
+    ],
+    json: { ...found.record, phase: found.phase, directory: found.directory, runs, sessions },
   });
 }
 
@@ -35,12 +45,12 @@ function describe(
   now: number,
 ): readonly string[] {
   const { run, pids, end, stop, plan } = record;
-  const since = `${showDuration(now - Date.parse(record.phaseSince))} ago, at ${timeOf(record.phaseSince)}`;
+  const age = showDuration(now - Date.parse(record.phaseSince));
   const last = runs.at(-1);
   const ran = last === undefined || phase === 'running' ? '' : `, ran ${showDuration(last.durationMs)}`;
   const pid = pids.command === null ? 'never started' : `pid ${pids.command}`;
   return [
-    `${phase} since ${since}`,
+    `${phase} for ${age}, since ${timeOf(record.phaseSince)}`,
     `command:  ${printable(showCommand(record.argv, (text) => text))}   (run ${run}, ${pid}${ran})`,
     `directory ${printable(record.cwd)}, uid ${record.uid}; state in ${directory}`,
     ...(stop === null || phase !== 'running'

@@ -93,7 +93,7 @@ describe.each(hosts)('$name', ({ start }) => {
     const held = await parked(start(['sh', '-c', 'exit 7']));
     const said = ddbg(held.stateDir, []);
     expect(said.status).toBe(0);
-    expect(said.stdout).toMatch(/^parked since /);
+    expect(said.stdout).toMatch(/^parked for /);
     expect(said.stdout).toContain("sh -c 'exit 7'");
     expect(said.stdout).toContain('exited with status 7');
     for (const next of ['ddbg report', 'ddbg shell', 'ddbg rerun', 'ddbg release'])
@@ -305,6 +305,25 @@ describe.each(hosts)('$name', ({ start }) => {
     expect(held.entry.stdout()).toBe('here now\n');
   });
 
+  test('output: what was recorded, with its streams, without secrets', async () => {
+    const held = await parked(
+      start(['sh', '-c', 'echo one; echo "token $API_TOKEN" >&2; exit 3'], {
+        env: { DEBUG: 'stayalive,record', API_TOKEN: 'geheim-geheim' },
+      }),
+    );
+    const { lines } = json(held.stateDir, 'output') as { lines: { stream: string; text: string }[] };
+    expect(lines.map(({ stream, text }) => `${stream} ${text}`).sort()).toEqual([
+      'stderr token ***',
+      'stdout one',
+    ]);
+    expect(ddbg(held.stateDir, ['output', '--lines=1']).stdout).toMatch(/^\S+Z std(out|err) .*\n$/);
+    const other = await parked(start(['sh', '-c', 'exit 3']));
+    expect(ddbg(other.stateDir, ['output'])).toMatchObject({
+      status: 3,
+      stderr: expect.stringContaining('not recorded'),
+    });
+  });
+
   test('the history is kept to its limits: a hundred runs, ten reports', async () => {
     const held = await parked(start(['sh', '-c', 'exit 3']));
     const runs = Array.from({ length: 120 }, (_, at) => ({
@@ -428,6 +447,7 @@ test('what is wrong on the command line: status 2, the rule and the way out; wit
     ['fstree'],
     ['revert', '--runs=0'],
     ['report', 'x'],
+    ['output', '--lines=0'],
   ]) {
     const said = ddbg(place, args);
     expect([args, said.status]).toEqual([args, 2]);

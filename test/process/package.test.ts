@@ -46,6 +46,7 @@ test('it holds only what runs, and needs no other package', () => {
     'dist/index.js',
     ...inits,
     'dist/local-HASH.cjs',
+    'dist/output-HASH.cjs',
     'dist/patch-HASH.cjs',
     'dist/report-HASH.cjs',
     'dist/reporting-HASH.cjs',
