@@ -90,9 +90,9 @@ describeWithEngine('npx', (images) => {
     it('stayalive through dash: the line that is printed lets go with the status of the fault', async () => {
       const container = await start(image, npx(['sh', '-c', 'exit 7'], { DEBUG: 'stayalive' }));
       const { text } = await waitForPark(container);
-      const letGo = /^let it go: +docker exec \S+ (\S+) -c '(kill \d+)' +\(it ends with status 7\)$/m;
-      const [, shell = '', command = ''] = letGo.exec(text) ?? [];
-      await container.exec([shell, '-c', command]);
+      const letGo = /^let it go: +docker exec \S+ (ddbg release) +\(it ends with status 7\)$/m;
+      const [, command = ''] = letGo.exec(text) ?? [];
+      expect(await container.exec(command.split(' '))).toMatchObject({ status: 0 });
       expect(await container.wait()).toBe(7);
     });
 
