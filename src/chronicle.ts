@@ -159,7 +159,7 @@ export function keepStanding(
   pid: number,
   command: CommandLine,
   log: Log,
-  onLook: (() => void) | undefined,
+  onLook: (() => boolean) | undefined,
 ): () => void {
   keepEnvironment(state, environmentBytes(command), log);
   return startSampler(pid, {

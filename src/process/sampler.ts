@@ -25,8 +25,8 @@ export interface SamplerWatchers {
   /** The environment as the kernel has it: NAME=VALUE, each with a NUL at its end. */
   readonly onEnvironment: (bytes: Buffer) => void;
   readonly onStanding: (standing: Standing) => void;
-  /** At each look; must cost microseconds. */
-  readonly onLook?: (() => void) | undefined;
+  /** At each look; must cost microseconds. True: something is about to happen, look again soon. */
+  readonly onLook?: (() => boolean) | undefined;
 }
 
 /**
@@ -37,7 +37,8 @@ const PACE = [
   { untilMs: 250, everyMs: 5 },
   { untilMs: 2_000, everyMs: 20 },
 ] as const;
-const LATER_EVERY_MS = 100;
+const LATER_EVERY_MS = 200;
+const URGENT_EVERY_MS = 50;
 const STANDING_EVERY_MS = 1_000;
 /** Of a process that only its own user may look at: that takes being that user, with all of node's threads. */
 const DENIED_EVERY_MS = 200;
@@ -84,9 +85,10 @@ export function startSampler(pid: number, watchers: SamplerWatchers): () => void
         watchers.onStanding(found);
       }
     }
-    watchers.onLook?.();
+    const isUrgent = watchers.onLook?.() === true;
     const age = now - startedAt;
-    timer = setTimeout(tick, PACE.find(({ untilMs }) => age < untilMs)?.everyMs ?? LATER_EVERY_MS);
+    const paceMs = PACE.find(({ untilMs }) => age < untilMs)?.everyMs ?? LATER_EVERY_MS;
+    timer = setTimeout(tick, isUrgent ? Math.min(paceMs, URGENT_EVERY_MS) : paceMs);
     timer.unref();
   };
   tick();

@@ -25,8 +25,11 @@ export interface Watched {
 export interface Watch {
   /** The command is there. */
   start(pid: number): void;
-  /** To be called while it lives, as often as it may cost: a few ten microseconds each time. */
-  readonly sample: () => void;
+  /**
+   * To be called while it lives, as often as it may cost: a few ten microseconds each time. True: the memory is nearly used
+   * up, or somebody was just killed for it, so look again soon.
+   */
+  readonly sample: () => boolean;
   /** A stop was passed on. */
   stopped(signal: SignalName): void;
   /** The command is not there any more. */
@@ -57,7 +60,7 @@ export function openWatch(ours: readonly number[]): Watch {
       witness = attempt(() => openWitness({ pid, cgroup, ours, before }));
       startedAt = steadyMs();
     },
-    sample: () => witness?.sample(),
+    sample: () => witness?.sample() ?? false,
     stopped: (signal) => {
       stop ??= { signal, at: steadyMs() };
     },

@@ -72,8 +72,8 @@ export interface Witnessed {
 }
 
 export interface Witness {
-  /** To be called every 20 to 50 ms while the command runs. Never throws. */
-  sample(): void;
+  /** To be called every 20 to 200 ms while the command runs. Never throws. True: it should be called again soon. */
+  sample(): boolean;
   /** What was seen, the end being now. Takes a last sample. */
   testimony(): Witnessed;
   /** Gives the descriptors back. */
@@ -95,8 +95,8 @@ export interface WitnessOptions {
 const LATELY_MS = 2_000;
 const SECOND_MS = 1_000;
 /** The dear part may take as much of one processor, once its first milliseconds are used up. */
-const DEAR_SHARE = 0.002;
-const DEAR_START_MS = 60;
+const DEAR_SHARE = 0.001;
+const DEAR_START_MS = 20;
 /** Near the memory limit who is there is looked at more often: who is taken may have lived for moments only. */
 const NEAR_LIMIT = 0.75;
 const NEAR_LIMIT_PAUSE_MS = 100;
@@ -217,7 +217,7 @@ export function openWitness({
     cpuAt = now;
   };
 
-  const sample = (): void => {
+  const sample = (): boolean => {
     const now = steadyMs();
     samples++;
     const isFirst = samples === 1; // what was read when it was opened is news as well
@@ -242,6 +242,7 @@ export function openWitness({
     if (now - secondAt >= SECOND_MS && mayBeDear(now)) dearly(() => onceASecond(now));
     else if (isYoung) command = readCommand(pid) ?? command;
     costMs += steadyMs() - now;
+    return isNear || isRecent;
   };
 
   return {
