@@ -1,8 +1,10 @@
 /**
  * Takes one look at a process. Nothing is stopped or traced: it runs on meanwhile.
  */
+
 import { setTimeout as delay } from 'node:timers/promises';
 import { readResourceLimits } from '../container/limits.ts';
+import { becomeUser } from '../container/user.ts';
 import { signalName } from '../outcome.ts';
 import { makeMask, maskArguments, maskVariable } from '../secrets.ts';
 import type { Memory } from './calls.ts';
@@ -42,26 +44,10 @@ export async function takeLook(pid: number): Promise<Dump | undefined> {
   }
 }
 
-/**
- * Without CAP_SYS_PTRACE, which Docker does not give, not even root may look into a process of somebody else's: so root
- * looks as that user. Returns the way back.
- */
+/** Where we may not look into it as who we are. Returns the way back. */
 function becomeItsUser(reader: Reader, pid: number, fields: ReadonlyMap<string, string>): () => void {
-  const { geteuid, getegid, seteuid, setegid } = process;
-  const [uid, gid] = [idOf(fields, 'Uid'), idOf(fields, 'Gid')];
-  const isRefused = geteuid?.() === 0 && uid !== 0 && reader.link(`/proc/${pid}/cwd`) === undefined;
-  if (!isRefused || !setegid || !seteuid) return () => {};
-  const before = getegid?.() ?? 0;
-  try {
-    setegid(gid);
-    seteuid(uid);
-  } catch {
-    // without CAP_SETUID either: what may not be read is said
-  }
-  return () => {
-    seteuid(0);
-    setegid(before);
-  };
+  if (reader.link(`/proc/${pid}/cwd`) !== undefined) return () => {};
+  return becomeUser({ uid: idOf(fields, 'Uid'), gid: idOf(fields, 'Gid') });
 }
 
 /** The effective one: `Uid: real effective saved fs`. */

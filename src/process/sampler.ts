@@ -10,6 +10,8 @@ import { closeSync, openSync, readFileSync, readlinkSync, readSync } from 'node:
 import { steadyMs } from '../clock.ts';
 import type { ResourceLimit } from '../container/limits.ts';
 import { readResourceLimits } from '../container/limits.ts';
+import type { User } from '../container/user.ts';
+import { asUser } from '../container/user.ts';
 
 /** Where a process stands, beside its environment. */
 export interface Standing {
@@ -61,11 +63,11 @@ export function startSampler(pid: number, watchers: SamplerWatchers): () => void
       if (now - deniedAt < DENIED_EVERY_MS) return;
       deniedAt = now;
       user = userOf(pid);
-      seen = asUser(user, look.program);
+      seen = attempt(user, look.program);
     }
     if (seen === undefined || seen === DENIED || seen === program) return;
-    const bytes = asUser(user, () => readFileSync(`/proc/${pid}/environ`));
-    if (bytes === undefined || asUser(user, look.program) !== seen) return; // in the middle of an exec: the next look has it
+    const bytes = attempt(user, () => readFileSync(`/proc/${pid}/environ`));
+    if (bytes === undefined || attempt(user, look.program) !== seen) return; // in the middle of an exec: the next look has it
     program = seen;
     standingAt = Number.NEGATIVE_INFINITY; // it may have changed with it
     if (environment !== undefined && bytes.equals(environment)) return;
@@ -130,30 +132,12 @@ function openLook(pid: number): { program(): string | undefined; close(): void }
   };
 }
 
-interface User {
-  readonly uid: number;
-  readonly gid: number;
-}
-
-/**
- * Root without CAP_SYS_PTRACE, which no container has by default, may not look into another user's process; that user
- * may. So for one call we are that user: su-exec, gosu and setpriv in front of the program are the common case.
- *
- * @returns undefined where it fails, whatever the reason
- */
-function asUser<T>(user: User | undefined, read: () => T): T | undefined {
-  const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
+/** As somebody who may look there; undefined where it fails, whatever the reason. */
+function attempt<T>(user: User | undefined, read: () => T): T | undefined {
   try {
-    if (user !== undefined && uid === 0) {
-      process.setegid?.(user.gid);
-      process.seteuid?.(user.uid);
-    }
-    return read();
+    return user === undefined ? read() : asUser(user, read);
   } catch {
     return undefined;
-  } finally {
-    if (process.geteuid?.() !== uid) process.seteuid?.(uid);
-    if (process.getegid?.() !== gid) process.setegid?.(gid);
   }
 }
 
@@ -183,7 +167,7 @@ export function readStanding(pid: number): Standing | undefined {
       gid: numbersOf(status, 'Gid')[1] ?? 0,
       groups: numbersOf(status, 'Groups'),
       umask: Number.parseInt(/^Umask:\s*([0-7]+)$/m.exec(status)?.[1] ?? '22', 8),
-      cwd: asUser(undefined, readCwd) ?? asUser(userOf(pid), readCwd) ?? '/',
+      cwd: attempt(undefined, readCwd) ?? attempt(userOf(pid), readCwd) ?? '/',
       limits: readResourceLimits(pid),
     };
   } catch {

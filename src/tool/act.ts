@@ -6,6 +6,7 @@ import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { steadyMs } from '../clock.ts';
+import { asUser } from '../container/user.ts';
 import { EntryError, errnoOf, reasonOf } from '../errors.ts';
 import type { Request } from '../life.ts';
 import { REQUEST } from '../life.ts';
@@ -15,7 +16,7 @@ import { showCommand } from '../report/banner.ts';
 import type { Answer } from './answer.ts';
 import { STATUS, ToolError } from './answer.ts';
 import type { Found } from './find.ts';
-import { asOwner, findState } from './find.ts';
+import { findState } from './find.ts';
 import { watchState } from './wait.ts';
 
 /** @throws ToolError, EntryError */
@@ -134,15 +135,15 @@ async function ask(found: Found, request: Request, isDone: (now: Found) => boole
 function putRequest({ directory, owner }: Found, request: Request): () => void {
   const file = join(directory, REQUEST);
   const temporary = `${file}.${process.pid}`;
-  const remove = (): void => asOwner(owner, () => rmSync(file, { force: true }));
+  const remove = (): void => asUser(owner, () => rmSync(file, { force: true }));
   try {
-    asOwner(owner, () => {
+    asUser(owner, () => {
       writeFileSync(temporary, JSON.stringify(request), { mode: 0o600, flag: 'wx' });
       renameSync(temporary, file);
     });
     return remove;
   } catch (error) {
-    asOwner(owner, () => rmSync(temporary, { force: true }));
+    asUser(owner, () => rmSync(temporary, { force: true }));
     throw new ToolError(
       STATUS.failed,
       `cannot ask for it: ${reasonOf(error)}`,

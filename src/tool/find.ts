@@ -5,6 +5,8 @@ import type { Stats } from 'node:fs';
 import { lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readStat } from '../container/stat.ts';
+import type { User } from '../container/user.ts';
+import { asUser } from '../container/user.ts';
 import { reasonOf } from '../errors.ts';
 import type { Phase, StateRecord } from '../life.ts';
 import { isOf, readState } from '../life.ts';
@@ -14,16 +16,11 @@ import { STATUS, ToolError } from './answer.ts';
 export interface Found {
   readonly directory: string;
   /** Whose it is, and who alone may write there. */
-  readonly owner: Owner;
+  readonly owner: User;
   readonly record: StateRecord;
   /** What is true now: the entry may be gone, or hold the container without node, which could not write it any more. */
   readonly phase: Phase;
   readonly isEntryAlive: boolean;
-}
-
-export interface Owner {
-  readonly uid: number;
-  readonly gid: number;
 }
 
 /**
@@ -115,7 +112,7 @@ function lookAt(directory: string): Found | undefined {
   const owner = { uid: stats.uid, gid: stats.gid };
   // Whoever can write there could make root believe anything.
   if ((stats.mode & 0o077) !== 0) return undefined;
-  const record = asOwner(owner, () => readState(directory));
+  const record = asUser(owner, () => readState(directory));
   if (record === undefined) return undefined;
   const entry = record.pids.entry;
   const isEntryAlive = isOf(record, entry) && isOfUser(entry, stats.uid);
@@ -170,27 +167,13 @@ function textOf(file: string): string {
   }
 }
 
-/** Does it as the owner of the state: root must not be led astray by links that somebody else has laid there. */
-export function asOwner<T>(owner: Owner, act: () => T): T {
-  const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
-  if (uid !== 0 || owner.uid === 0) return act();
-  try {
-    process.setegid?.(owner.gid);
-    process.seteuid?.(owner.uid);
-    return act();
-  } finally {
-    process.seteuid?.(uid);
-    process.setegid?.(gid);
-  }
-}
-
 /** One of its files. Undefined where it is not there. */
 export function readStateFile(
   { directory, owner }: Pick<Found, 'directory' | 'owner'>,
   name: string,
 ): Buffer | undefined {
   try {
-    return asOwner(owner, () => readFileSync(join(directory, name)));
+    return asUser(owner, () => readFileSync(join(directory, name)));
   } catch {
     return undefined;
   }

@@ -3,12 +3,13 @@
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { asUser } from '../container/user.ts';
 import { printable } from '../log.ts';
 import { readRecorded } from '../process/recorded.ts';
 import { makeMask } from '../secrets.ts';
 import type { Answer } from './answer.ts';
 import { STATUS, ToolError } from './answer.ts';
-import { asOwner, environmentOf, findState } from './find.ts';
+import { environmentOf, findState } from './find.ts';
 
 /** @throws ToolError */
 export function output(argv: readonly string[], directory?: string): Promise<Answer> {
@@ -19,7 +20,7 @@ export function output(argv: readonly string[], directory?: string): Promise<Ans
   const found = findState(directory);
   const mask = makeMask(environmentOf(found));
   const most = values.lines === undefined ? undefined : Number(values.lines);
-  const lines = asOwner(found.owner, () => readRecorded(join(found.directory, 'output'), most)).map(
+  const lines = asUser(found.owner, () => readRecorded(join(found.directory, 'output'), most)).map(
     ({ atMs, stream, text }) => ({ at: new Date(atMs).toISOString(), stream, text: mask(text) }),
   );
   if (lines.length === 0 && found.record.plan.record !== true) {

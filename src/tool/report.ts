@@ -2,6 +2,7 @@
  * `ddbg report`: what has happened, the cause first; of a command that runs, what it waits for.
  */
 import { readFileSync } from 'node:fs';
+import { asUser } from '../container/user.ts';
 import type { StateRecord } from '../life.ts';
 import { reportName } from '../life.ts';
 import type { SignalName } from '../outcome.ts';
@@ -11,7 +12,7 @@ import { report as makeReport } from '../report/reporting.ts';
 import type { Answer } from './answer.ts';
 import { STATUS, ToolError } from './answer.ts';
 import type { Found } from './find.ts';
-import { asOwner, findState, readStateFile } from './find.ts';
+import { findState, readStateFile } from './find.ts';
 
 /** What a fault was: the last one, or that of a run; or how the run stands that goes on. @throws ToolError */
 export function report(argv: readonly string[], directory?: string): Promise<Answer> {
@@ -61,7 +62,7 @@ function liveReport(found: Found, { pids, argv, startedAt, stop, run }: StateRec
   const { directory, owner } = found;
   const pid = pids.command ?? undefined;
   const now = Date.now();
-  return asOwner(owner, () =>
+  return asUser(owner, () =>
     makeReport(
       {
         command: { argv, environment: {} },
