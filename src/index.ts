@@ -19,3 +19,4 @@ export type { DebugVariables, Directives, FstreeSource, StayAlive } from './pars
 export { parseDebug } from './parse.ts';
 export type { CommandLine, Plan, PlanInput } from './plan.ts';
 export { makePlan } from './plan.ts';
+export type { FaultReport } from './report/fault-report.ts';

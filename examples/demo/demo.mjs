@@ -1,5 +1,5 @@
 /**
- * A guided minute, without Docker: a program breaks, is looked at, is patched over HTTP and runs.
+ * A guided minute, without Docker: a program breaks, is looked at, is patched over HTTP and runs again.
  *
  *     npm run demo
  *
@@ -63,20 +63,29 @@ async function playDemo() {
   await run({ DEBUG: 'verbose', SHOP_PASSWORD: 'swordfish' }, root, shop);
 
   await explain(
-    'DEBUG=stayalive: keep the container when it faults.',
-    'Now there is time to exec in and look. The demo plays that person: it reads the fault, then lets go.',
+    'DEBUG=stayalive,record: keep the container when it faults, and its last output.',
+    'Now there is time to exec in and look. The demo plays that person: it reads the report, then lets go.',
   );
-  await run({ DEBUG: 'stayalive' }, root, shop, async (child) => {
-    const { summary } = JSON.parse(await readFile(join(folder, 'state/fault.json'), 'utf8'));
-    say(`[you, inside] the fault on record: it ${summary}`);
-    say(`[you, inside] the reason: ${(await readFile(join(root, 'app/etc/shop.conf'), 'utf8')).trim()}`);
+  await run({ DEBUG: 'stayalive,record' }, root, shop, async (child) => {
+    await inside('report');
     say(`[you, outside] docker stop: the status is still the fault's`);
     child.kill('SIGTERM');
   });
 
   await explain(
-    'DEBUG=fstree=URL: try a mended file without building an image.',
-    `The patch, a tar.gz with one file, comes from ${url} and is laid over the file system before the start.`,
+    'DEBUG=stayalive again, and this time it is mended on the spot.',
+    `The patch, a tar.gz with one file, comes from ${url}. Then the program runs again in its place, and ends with 0.`,
+  );
+  await run({ DEBUG: 'stayalive' }, root, shop, async () => {
+    await inside('fstree', url);
+    await inside('diff');
+    await inside('rerun');
+  });
+
+  await writeFile(join(root, 'app/etc/shop.conf'), 'PORT=0\n');
+  await explain(
+    'DEBUG=fstree=URL: the same patch before the start, without building an image.',
+    'Downloaded, checked as a whole, and laid over the file system; then the program starts.',
   );
   await run({ DEBUG: `stayalive,fstree=${url}` }, root, shop);
 
@@ -123,6 +132,17 @@ async function run(env, root, program, onPark) {
   });
   const status = await new Promise((resolve) => child.on('close', resolve));
   say(`=> exit status ${status}`);
+}
+
+/** What somebody types who has come in with docker exec. Resolves when it is done. */
+async function inside(...words) {
+  say(`\n[you, inside] $ ddbg ${words.join(' ')}`);
+  const bin = fileURLToPath(new URL('../../dist/ddbg.cjs', import.meta.url));
+  const child = spawn(process.execPath, [bin, `--state-dir=${join(folder, 'state')}`, ...words], {
+    env: { PATH: process.env.PATH },
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  await new Promise((resolve) => child.on('close', resolve));
 }
 
 async function explain(title, text) {

@@ -47,10 +47,15 @@ export function readClues(environment: Clues['environment'] = process.env): Clue
     hosts: readOr('/etc/hosts', ''),
     dockerenv: existsSync('/.dockerenv'),
     containerenv: existsSync('/run/.containerenv'),
-    ownPidNamespace: ![FIRST_PID_NAMESPACE, undefined].includes(readLink('/proc/self/ns/pid')),
+    ownPidNamespace: hasOwnPidNamespace(),
     environment,
     namespace: readOr('/var/run/secrets/kubernetes.io/serviceaccount/namespace', '').trim() || undefined,
   };
+}
+
+/** False also where it cannot be told. */
+export function hasOwnPidNamespace(): boolean {
+  return ![FIRST_PID_NAMESPACE, undefined].includes(readLink('/proc/self/ns/pid'));
 }
 
 /** The kernel gives it this number at boot (PROC_PID_INIT_INO). */

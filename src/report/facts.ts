@@ -7,6 +7,7 @@ import { arch, release } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import type { Counters } from '../container/counters.ts';
 import { readCounters, risen } from '../container/counters.ts';
+import { hasOwnPidNamespace } from '../container/identity.ts';
 import type { ResourceLimit } from '../container/limits.ts';
 import { readResourceLimits } from '../container/limits.ts';
 import type { Listener, NameResolution } from '../container/network.ts';
@@ -15,6 +16,7 @@ import type { Relation } from '../container/processes.ts';
 import { listProcesses, relationsOf } from '../container/processes.ts';
 import type { MountSpace } from '../container/space.ts';
 import { mountOf, readMountSpaces } from '../container/space.ts';
+import { readStat } from '../container/stat.ts';
 import type { Outcome, SignalName } from '../outcome.ts';
 import { readRecord } from '../overlay/record.ts';
 import type { CommandLine } from '../plan.ts';
@@ -255,8 +257,14 @@ function readOutput({ stateDirectory, durationMs, endedAtMs }: Gathering): reado
   const directory = join(stateDirectory, 'output');
   if (!existsSync(directory)) return undefined;
   const startedAt = endedAtMs - durationMs - 100;
-  return readRecorded(directory, MOST_OUTPUT).filter(({ atMs }) => atMs >= startedAt);
+  const isBehind = ({ stream }: OutputLine): number => (stream === 'stderr' ? SAME_MOMENT_MS : 0);
+  return readRecorded(directory, MOST_OUTPUT)
+    .filter(({ atMs }) => atMs >= startedAt)
+    .sort((one, other) => one.atMs + isBehind(one) - (other.atMs + isBehind(other)));
 }
+
+/** The recorder reads two pipes: which of two lines came first is not known so closely, and an error is rarely followed by anything. */
+const SAME_MOMENT_MS = 20;
 
 function riseOf(before: Counters | undefined, after: Counters | undefined): Risen {
   return {
@@ -375,9 +383,11 @@ function allows({ mode, uid, gid }: Owned, user: User, bit: 1 | 2 | 4): boolean 
 function runningProcesses(command: number | undefined, ours: readonly number[]): readonly RunningProcess[] {
   const entries = listProcesses();
   const relations = relationsOf(entries, command, ours);
+  const isAlone = hasOwnPidNamespace(); // else they are the machine's
   return entries
     .map((entry) => ({ entry, relation: relations.get(entry.pid) ?? 'orphan' }))
     .filter(({ entry, relation }) => relation !== 'ours' && entry.pid !== 2 && entry.parent !== 2) // kernel threads
+    .filter(({ entry, relation }) => isAlone || relation === 'below' || isOfGroup(entry.pid, command))
     .slice(0, MOST_RUNNING)
     .map(({ entry: { pid, name, state, residentBytes }, relation }) => ({
       pid,
@@ -387,6 +397,12 @@ function runningProcesses(command: number | undefined, ours: readonly number[]):
       argv: commandLineOf(pid),
       residentBytes,
     }));
+}
+
+/** Left behind by the command: in its process group, or in ours, where it has none of its own. */
+function isOfGroup(pid: number, command: number | undefined): boolean {
+  const group = readStat(pid)?.group;
+  return group !== undefined && (group === command || group === readStat('self')?.group);
 }
 
 function commandLineOf(pid: number): readonly string[] {

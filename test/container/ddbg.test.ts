@@ -19,6 +19,7 @@ describeWithEngine('ddbg', (images) => {
   describe.each([
     ['node alone', images.node20],
     ['native init', images.native],
+    ['Node 24', images.node24],
   ])('%s', (name, image) => {
     it('fault, park, report, edit, rerun, success: the container ends with 0', async () => {
       const container = await startEntry(image, SERVICE, { DEBUG: 'stayalive' });
