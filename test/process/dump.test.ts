@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { takeLook } from '../../src/dump/look.ts';
 import { dumpLines } from '../../src/dump/text.ts';
 import type { DumpAnswer } from '../../src/tool/dump.ts';
+import { hasTool } from '../overlay/reading.ts';
 import { isRoot, node, script, startEntry, temporaryFolder } from './harness.ts';
 import { hangProgram, runTool, startHanging, type ToolResult } from './tool.ts';
 
@@ -31,12 +32,9 @@ function json(pid: number, before: readonly string[] = []): DumpAnswer {
   return JSON.parse(runTool('dump', [String(pid), '--json'], before).stdout);
 }
 
-/** Compared with where it is installed; else it is said that it is not. */
-function isThere(program: string, question: string): boolean {
-  const isIt = spawnSync(program, [question]).status === 0;
-  if (!isIt) console.warn(`NOT TESTED: there is no ${program} to compare with`);
-  return isIt;
-}
+/** Large, and wanted by one test: without it that one is skipped, also where everything else has to be there. */
+const hasJava = spawnSync('java', ['-version']).status === 0;
+if (!hasJava) console.error('\nSKIPPED: what needs java, which is not here\n');
 
 const hang = (how: string, value = '', options = {}) => startHanging([hangProgram(), how, value], options);
 
@@ -91,7 +89,7 @@ describe('what it waits for', () => {
     );
     expect(stdout).toMatch(/^ {2}4 rw an eventfd \(count 7\)$/m);
     expect(stdout).toMatch(/^ {2}9 rw a socket, established .* \(5 bytes not read\), which is/m);
-    if (!isThere('ss', '--version')) return;
+    if (!hasTool('ss')) return;
     // what ss(8) says of the same sockets
     const seen = execFileSync('ss', ['-Htanp'], { encoding: 'utf8' })
       .split('\n')
@@ -258,7 +256,7 @@ describe('names and numbers', () => {
   });
 
   it('open files as lsof has them', async () => {
-    if (!isThere('lsof', '-v')) return;
+    if (!hasTool('lsof')) return;
     const { pid } = await startHanging([node, '-e', `console.log('ready'); setInterval(() => {}, 1e6)`]);
     const theirs = execFileSync('lsof', ['-n', '-P', '-a', '-d', '0-999', '-Ff', '-p', String(pid)], {
       encoding: 'utf8',
@@ -410,14 +408,16 @@ describe('--signal', () => {
     await expect.poll(there, { timeout: DEADLINE_MS }).toEqual(['there.json']);
   });
 
-  it('a JVM prints its threads; what catches no signal gets none', async () => {
+  it('what catches no signal gets none', async () => {
     const plainProgram = await hang('threads', '1');
     const refused = runTool('dump', [String(plainProgram.pid), '--signal=QUIT']);
     expect(refused).toMatchObject({ status: 1 });
     expect(refused.stdout).toMatch(
       /^nothing was sent: what runs in pid \d+ \(hang\) is no runtime that answers/m,
     );
-    if (!isThere('java', '-version')) return;
+  });
+
+  it.skipIf(!hasJava)('a JVM prints its threads', async () => {
     const folder = temporaryFolder();
     const source = script(
       folder,
