@@ -59,7 +59,7 @@ export function keepRecord({ state, plan, life, host, log }: Subject): (change: 
     },
     isLaid: life.isLaid || plan.fstree.length === 0,
     stop: null,
-    end: null,
+    end: life.end,
   };
   return ({ commandPid, ...change }) => {
     const { phase = record.phase } = change;
@@ -84,7 +84,7 @@ export function recordEnd(
     summary: summarise(run.outcome),
     isFault: fault !== undefined,
   };
-  record({ phase: 'ended', end });
+  record({ end }); // the phase is told by whoever knows what comes now
   if (state === undefined) return;
   try {
     endRun(state, {

@@ -105,9 +105,11 @@ export interface Life {
   readonly run: number;
   readonly isLaid: boolean;
   readonly request: Request | undefined;
+  /** Of the run before, where nothing is run any more: a release. */
+  readonly end: EndRecord | null;
 }
 
-export const FIRST_RUN: Life = { run: 1, isLaid: false, request: undefined };
+export const FIRST_RUN: Life = { run: 1, isLaid: false, request: undefined, end: null };
 
 /**
  * Reads what an earlier run of this life has left, and takes the request, if there is one. What an earlier life has left
@@ -122,8 +124,10 @@ export function beginRun(state: State, entry: number): Life {
     forget(state);
     return FIRST_RUN;
   }
+  const { run, isLaid, end } = before;
+  if (request?.action === 'release') return { run, isLaid, request, end };
   state.remove('fault.json'); // it is in fault-N.json
-  return { run: before.run + 1, isLaid: before.isLaid, request };
+  return { run: run + 1, isLaid, request, end: null };
 }
 
 /** Undefined where there is none, or none that can be read. */
@@ -172,11 +176,17 @@ function reportsIn(directory: string): readonly string[] {
 }
 
 function forget(state: State): void {
-  const files = ['fault.json', 'runs.json', 'standing.json', 'environ', 'environ.sh'];
-  for (const name of [...files, ...reportsIn(state.directory)]) state.remove(name);
+  const files = ['fault.json', 'runs.json', 'standing.json', 'environ', 'environ.sh', LOCK];
+  const marks = readdirSync(state.directory).filter((name) => WAITING.test(name));
+  for (const name of [...files, ...marks, ...reportsIn(state.directory)]) state.remove(name);
 }
 
 export const REQUEST = 'request.json';
+/** Of whoever is asking: its pid. */
+export const LOCK = 'request.lock';
+
+/** `ddbg wait` leaves one with its pid, so that it can have its answer before the container ends under it. */
+export const WAITING = /^waiting-(\d+)$/;
 
 /** Whoever can write it could do as the entry does anyway: the directory is its user's alone. */
 function takeRequest(state: State): Request | undefined {

@@ -1,6 +1,7 @@
 /**
  * The stages of entry.ts, each wired to what it needs: log, state directory, hooks, signals.
  */
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { StateChange } from './chronicle.ts';
 import {
@@ -26,7 +27,7 @@ import { callHook } from './hooks.ts';
 import type { Host } from './host.ts';
 import { SIGNAL_PLACE } from './host.ts';
 import type { Life, Request } from './life.ts';
-import { beginRun, FIRST_RUN } from './life.ts';
+import { beginRun, FIRST_RUN, WAITING } from './life.ts';
 import type { Log } from './log.ts';
 import { createLog, isTerminal } from './log.ts';
 import type { SignalName } from './outcome.ts';
@@ -341,7 +342,11 @@ export async function holdContainer(
     now: new Date(),
     isReachedByStops: desk.isReachedByStops,
   });
-  for (const line of banner) log.say(line);
+  const facts = { status: run.status, run: desk.life.run, cause: report?.verdict.cause };
+  const lines = plan.jsonLog ? banner.filter((line) => !line.startsWith('---')) : banner;
+  lines.forEach((line, at) => {
+    log.say(line, at === 0 && plan.jsonLog ? facts : {});
+  });
   const lineOf = (signal: string | undefined): string => asLine(plan, endOfPark(run, signal), run.status);
   host.handOver({
     status: run.status,
@@ -356,10 +361,9 @@ export async function holdContainer(
 }
 
 /** What `ddbg release` has asked for; undefined: nothing. */
-export function readRelease({ life, log, record }: Desk): number | undefined {
+export function readRelease({ life, log }: Desk): number | undefined {
   if (life.request?.action !== 'release') return undefined;
   const { status } = life.request;
-  record({ phase: 'ended' });
   log.say(`let go by ddbg release, ending with status ${status}`, { status });
   return status;
 }
@@ -368,15 +372,27 @@ export function readRelease({ life, log, record }: Desk): number | undefined {
 const LONGEST_GOODBYE_MS = 1_000;
 
 /**
- * The end of the container ends whoever is in it with 137: a script that has just asked for a rerun or the release is to
- * have its answer, and its status, first.
+ * The end of the container ends whoever is in it with 137: a script that has just asked for a rerun or the release, or that
+ * waits for the end, is to have its answer, and its status, first.
  */
-export async function finish({ life }: Desk, status: number): Promise<number> {
-  const by = life.request?.by;
+export async function finish({ life, record, state }: Desk, status: number): Promise<number> {
+  record({ phase: 'ended' });
+  const asked = life.request === undefined ? [] : [life.request.by];
+  const there = [...asked, ...(state === undefined ? [] : whoWaits(state))];
   const { setTimeout: delay } = process.getBuiltinModule('node:timers/promises');
   const endAt = steadyMs() + LONGEST_GOODBYE_MS;
-  while (by !== undefined && readStat(by) !== undefined && steadyMs() < endAt) await delay(5);
+  while (there.some((pid) => readStat(pid) !== undefined) && steadyMs() < endAt) await delay(5);
   return status;
+}
+
+function whoWaits({ directory }: State): readonly number[] {
+  try {
+    return readdirSync(directory)
+      .flatMap((name) => WAITING.exec(name)?.[1] ?? [])
+      .map(Number);
+  } catch {
+    return [];
+  }
 }
 
 /** Why, where the facts or its own words tell; undefined: they do not. */

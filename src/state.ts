@@ -1,7 +1,16 @@
 /**
  * Our own files: the state directory (0700, files 0600, written whole then renamed).
  */
-import { chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { EntryError, errnoOf, reasonOf } from './errors.ts';
 
@@ -35,7 +44,7 @@ export function openState(directory?: string, owner: number | 'anybody' = proces
     else {
       return {
         directory: place,
-        write: (name, content) => writeWhole(place, name, content),
+        write: (name, content) => writeStateFile(place, name, content),
         remove: (name) => rmSync(join(place, name), { force: true }),
       };
     }
@@ -59,9 +68,11 @@ function claim(place: string, uid: number, owner: number | 'anybody'): string | 
       if ((stats.mode & 0o077) !== 0)
         return `is open to others (mode ${(stats.mode & 0o7777).toString(8)}, not 700)`;
     }
-    if (owner !== 'anybody' && isOfAnotherRun(place, owner)) return 'is in use by another ddbg-entry';
-    writeWhole(place, '.probe', '');
-    rmSync(join(place, '.probe'));
+    if (owner === 'anybody') {
+      writeWhole(place, '.probe', '');
+      rmSync(join(place, '.probe'));
+    } else if (isOfAnotherRun(place, owner)) return 'is in use by another ddbg-entry';
+    else reserve(place);
     return undefined;
   } catch (error) {
     return reasonOf(error);
@@ -87,9 +98,40 @@ function isProcess(pid: number): boolean {
   }
 }
 
+/**
+ * Room for the records of a fault whose cause is a full disk: it is given back when there is no other. Not zeros, which some
+ * file systems do not store.
+ */
+const RESERVE = '.reserve';
+const RESERVE_BYTES = 64 * 1024;
+
+/** Where the record of this life may be already, a full disk is no reason to go elsewhere. */
+function reserve(place: string): void {
+  try {
+    writeWhole(place, RESERVE, Buffer.alloc(RESERVE_BYTES, 1));
+  } catch (error) {
+    if (!isFull(error) || !existsSync(join(place, 'state.json'))) throw error;
+  }
+}
+
+function isFull(error: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT'].includes(errnoOf(error) ?? '');
+}
+
 /** Enough to keep two writers apart; against planted names there is O_EXCL. (node:crypto would cost 2 ms of each start.) */
 function uniqueSuffix(): string {
   return `${process.pid}-${Math.random().toString(36).slice(2, 10)}`;
+}
+
+/** Puts a whole file in place, with the reserve's room if there is no other, or throws and leaves the one before. */
+export function writeStateFile(directory: string, name: string, content: string | Uint8Array): void {
+  try {
+    writeWhole(directory, name, content);
+  } catch (error) {
+    if (!isFull(error)) throw error;
+    rmSync(join(directory, RESERVE), { force: true });
+    writeWhole(directory, name, content);
+  }
 }
 
 function writeWhole(directory: string, name: string, content: string | Uint8Array): void {

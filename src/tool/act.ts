@@ -2,17 +2,18 @@
  * Asking the entry for something: the request is a file in its state directory, USR1 makes it look there. Nobody can
  * send that signal who could not kill it.
  */
-import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { steadyMs } from '../clock.ts';
+import { readStat } from '../container/stat.ts';
 import { asUser } from '../container/user.ts';
 import { EntryError, errnoOf, reasonOf } from '../errors.ts';
 import type { Request } from '../life.ts';
-import { REQUEST } from '../life.ts';
+import { LOCK, REQUEST } from '../life.ts';
 import { printable } from '../log.ts';
 import { parseFstree } from '../parse.ts';
 import { showCommand } from '../report/banner.ts';
+import { writeStateFile } from '../state.ts';
 import type { Answer } from './answer.ts';
 import { STATUS, ToolError } from './answer.ts';
 import type { Found } from './find.ts';
@@ -23,8 +24,7 @@ import { watchState } from './wait.ts';
 export async function rerun(argv: readonly string[], directory?: string): Promise<Answer> {
   const request = readRerun(argv);
   const found = findParked('run it again', directory);
-  const run = found.record.run;
-  await ask(found, request, (now) => now.record.run > run);
+  await ask(found, request, (now, before) => now.record.run > before.record.run);
   const now = findState(found.directory).record;
   const command = printable(showCommand(now.argv, (text) => text));
   return {
@@ -108,47 +108,74 @@ function findParked(purpose: string, directory: string | undefined): Found {
   throw new ToolError(STATUS.nothing, `cannot ${purpose}: the container is not parked`, hints[found.phase]);
 }
 
-/** The init drops USR1 in the moment between writing "parked" and being alone: then it is sent again. */
-const AGAIN_MS = 500;
 const GIVES_UP_MS = 15_000;
 
-async function ask(found: Found, request: Request, isDone: (now: Found) => boolean): Promise<void> {
-  const remove = putRequest(found, request);
-  const startedAt = steadyMs();
-  const watch = watchState(found.directory);
+/** Signals once: a second USR1 could reach the command that the first has started. The init keeps one that comes early. */
+async function ask(
+  asked: Found,
+  request: Request,
+  isDone: (now: Found, before: Found) => boolean,
+): Promise<void> {
+  const unlock = lock(asked);
+  const watch = watchState(asked.directory);
   try {
-    while (steadyMs() - startedAt < GIVES_UP_MS) {
-      signal(found);
-      if (await watch.until(() => isDone(findState(found.directory)), AGAIN_MS)) return;
-    }
+    const found = findParked(request.action === 'rerun' ? 'run it again' : 'let it go', asked.directory); // still so
+    const remove = putRequest(found, request);
+    signal(found);
+    if (await watch.until(() => isDone(findState(found.directory), found), GIVES_UP_MS)) return;
+    remove();
+    throw new ToolError(
+      STATUS.failed,
+      `process ${found.record.pids.entry} has not taken the request within ${GIVES_UP_MS / 1000} s`,
+      'its log says why (docker logs)',
+    );
   } finally {
     watch.close();
+    unlock();
   }
-  remove();
-  throw new ToolError(
-    STATUS.failed,
-    `process ${found.record.pids.entry} has not taken the request within ${GIVES_UP_MS / 1000} s`,
-    'its log says why (docker logs)',
-  );
+}
+
+/** One at a time: the second of two would write over the first one's request, or signal what that has started. */
+function lock({ directory, owner }: Found): () => void {
+  const file = join(directory, LOCK);
+  const own = `${file}.${process.pid}`;
+  const take = (): void =>
+    asUser(owner, () => {
+      writeFileSync(own, String(process.pid), { mode: 0o600 });
+      try {
+        linkSync(own, file); // with its content at once
+      } finally {
+        rmSync(own, { force: true });
+      }
+    });
+  const unlock = (): void => asUser(owner, () => rmSync(file, { force: true }));
+  try {
+    take();
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') return () => {}; // no room: the request itself will say so
+    const holder = Number(asUser(owner, () => readFileSync(file, 'utf8')));
+    if (readStat(holder) !== undefined)
+      throw new ToolError(
+        STATUS.nothing,
+        `another ddbg (pid ${holder}) is just asking for a rerun or the release`,
+      );
+    unlock(); // it was killed
+    take();
+  }
+  return unlock;
 }
 
 function putRequest({ directory, owner }: Found, request: Request): () => void {
-  const file = join(directory, REQUEST);
-  const temporary = `${file}.${process.pid}`;
-  const remove = (): void => asUser(owner, () => rmSync(file, { force: true }));
+  const remove = (): void => asUser(owner, () => rmSync(join(directory, REQUEST), { force: true }));
   try {
-    asUser(owner, () => {
-      writeFileSync(temporary, JSON.stringify(request), { mode: 0o600, flag: 'wx' });
-      renameSync(temporary, file);
-    });
+    asUser(owner, () => writeStateFile(directory, REQUEST, JSON.stringify(request)));
     return remove;
   } catch (error) {
-    asUser(owner, () => rmSync(temporary, { force: true }));
-    throw new ToolError(
-      STATUS.failed,
-      `cannot ask for it: ${reasonOf(error)}`,
-      'make room there, or run the command again as it was: kill -USR1 1',
-    );
+    const hint =
+      request.action === 'rerun'
+        ? 'make room there, or run the command again as it was: kill -USR1 1'
+        : 'make room there, or let it go with the status it has: kill 1';
+    throw new ToolError(STATUS.failed, `cannot ask for it: ${reasonOf(error)}`, hint);
   }
 }
 

@@ -116,6 +116,7 @@ function lookAt(directory: string): Found | undefined {
   if (record === undefined) return undefined;
   const entry = record.pids.entry;
   const isEntryAlive = isOf(record, entry) && isOfUser(entry, stats.uid);
+  if (!isEntryAlive && readStat(entry) !== undefined) return undefined; // of a life before this one, in the same place
   return { directory, owner, record, isEntryAlive, phase: phaseNow(record, isEntryAlive) };
 }
 

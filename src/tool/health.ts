@@ -22,9 +22,7 @@ export async function health(argv: readonly string[], directory?: string): Promi
   const isHealthy = phase !== 'parked';
   return {
     status: isHealthy ? STATUS.done : STATUS.no,
-    lines: isHealthy
-      ? []
-      : ['parked: the command has faulted and the container is held; ddbg report says more'],
+    lines: isHealthy ? [] : ['parked: the command has ended and the container is held; ddbg says more'],
     json: { schema: 1, isHealthy, phase } satisfies HealthAnswer,
   };
 }

@@ -3,9 +3,11 @@
  * tells.
  */
 import type { FSWatcher } from 'node:fs';
-import { watch } from 'node:fs';
+import { rmSync, watch, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { steadyMs } from '../clock.ts';
+import { asUser } from '../container/user.ts';
 import { parseDuration } from '../parse.ts';
 import type { Answer } from './answer.ts';
 import { STATUS, ToolError } from './answer.ts';
@@ -35,10 +37,13 @@ export async function wait(argv: readonly string[], directory?: string): Promise
 async function waitFor(phase: WaitedFor, limitMs: number, directory: string | undefined): Promise<Answer> {
   const startedAt = steadyMs();
   let now = lookForState(directory);
+  let remove = (): void => {};
+  process.on('exit', () => remove());
   while (!isThere(now, phase)) {
+    remove();
+    remove = leaveMark(now);
     // "parked" and "running" will not come any more; a container that has just been started has no state yet.
-    if (now !== undefined && !now.isEntryAlive && phase !== 'ended')
-      return gaveUp(now, 'it has ended', STATUS.nothing);
+    if (now?.phase === 'ended') return gaveUp(now, 'it will not come', STATUS.nothing);
     const left = limitMs - (steadyMs() - startedAt);
     if (left <= 0) return gaveUp(now, `it is not ${phase} after ${limitMs / 1_000} s`, STATUS.timeout);
     const state = watchState(now?.directory ?? '/run');
@@ -55,6 +60,20 @@ async function waitFor(phase: WaitedFor, limitMs: number, directory: string | un
     lines: [now === undefined ? phase : sentence(now)],
     json: factsOf(now),
   };
+}
+
+/** The entry has an eye on who waits: the end of the container would be ours too, with 137. Returns the way to take it away. */
+function leaveMark(now: Found | undefined): () => void {
+  if (now === undefined) return () => {};
+  const { directory, owner } = now;
+  const file = join(directory, `waiting-${process.pid}`);
+  const remove = (): void => asUser(owner, () => rmSync(file, { force: true }));
+  try {
+    asUser(owner, () => writeFileSync(file, '', { mode: 0o600 }));
+  } catch {
+    // no room: then it may be killed
+  }
+  return remove;
 }
 
 function isThere(now: Found | undefined, phase: WaitedFor): boolean {

@@ -1,5 +1,5 @@
 /** The bin ddbg beside a real entry, on Node alone and under the native init. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -351,6 +351,42 @@ describe.each(hosts)('$name', ({ start }) => {
     );
   });
 
+  test('of several reruns at once one is done, the others are told so', async () => {
+    const held = await parked(start(['sh', '-c', 'sleep 0.3; exit 3']));
+    const asked = await Promise.all(
+      [1, 2, 3].map(
+        (number) =>
+          new Promise<number | null>((resolve) => {
+            const words = [bin, `--state-dir=${held.stateDir}`, 'rerun', '--env', `N=${number}`];
+            spawn(node, words, { stdio: 'ignore' }).on('exit', resolve);
+          }),
+      ),
+    );
+    const done = asked.filter((status) => status === 0).length;
+    expect(asked.filter((status) => status !== 0)).toEqual(Array.from({ length: 3 - done }, () => 3));
+    expect(done).toBeGreaterThan(0);
+    ddbg(held.stateDir, ['wait', '--timeout=20s']);
+    const { run, runs } = json(held.stateDir) as { run: number; runs: { status: number }[] };
+    expect(run).toBe(1 + done); // none is lost, and no signal has reached a command
+    expect(runs.map(({ status }) => status)).toEqual(Array.from({ length: run }, () => 3));
+  });
+
+  test('wait has its answer before the container ends', async () => {
+    const folder = temporaryFolder();
+    const held = start(['sh', '-c', `until [ -e ${folder}/end ]; do sleep 0.02; done; exit 0`]);
+    await expect.poll(() => existsSync(join(held.stateDir, 'state.json')), { timeout: 20_000 }).toBe(true);
+    const answer = (phase: string) =>
+      new Promise<number | null>((resolve) => {
+        const words = [bin, `--state-dir=${held.stateDir}`, 'wait', `--for=${phase}`];
+        spawn(node, words, { stdio: 'ignore' }).on('exit', resolve);
+      });
+    const [parkedNever, ended] = [answer('parked'), answer('ended')];
+    const marks = () => readdirSync(held.stateDir).filter((name) => name.startsWith('waiting-')).length;
+    await expect.poll(marks, { timeout: 20_000 }).toBe(2);
+    writeFileSync(join(folder, 'end'), '');
+    expect([await parkedNever, await ended, await held.entry.status]).toEqual([3, 0, 0]);
+  });
+
   test('a restart begins a new life: nothing of the one before is left in the history', async () => {
     const held = await parked(start(['sh', '-c', 'exit 3']));
     ddbg(held.stateDir, ['rerun']);
@@ -388,7 +424,7 @@ describe.each(hosts)('$name', ({ start }) => {
     'a full state directory never stops the park, and a rerun that cannot be asked for says so',
     async () => {
       const place = temporaryFolder();
-      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,mode=0700', 'tmpfs', place]);
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k,mode=0700', 'tmpfs', place]);
       try {
         const folder = temporaryFolder();
         const held = start(['sh', '-c', `until [ -e ${folder}/end ]; do sleep 0.02; done; exit 3`], {
@@ -398,8 +434,13 @@ describe.each(hosts)('$name', ({ start }) => {
         spawnSync('dd', ['if=/dev/zero', `of=${place}/filler`, 'bs=1k', 'count=1000']);
         writeFileSync(join(folder, 'end'), '');
         await held.entry.waitFor(PARKED);
-        expect(ddbg(place, ['rerun'])).toMatchObject({ status: expect.any(Number) });
-        held.entry.kill('SIGTERM');
+        // The reserve has made room for what is known of it.
+        expect(json(place)).toMatchObject({
+          phase: 'parked',
+          end: { status: 3 },
+          runs: [{ report: 'fault-1.json' }],
+        });
+        expect(ddbg(place, ['release'])).toMatchObject({ status: 0 });
         expect(await held.entry.status).toBe(3);
       } finally {
         execFileSync('umount', ['-l', place]);
