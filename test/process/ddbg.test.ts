@@ -198,6 +198,7 @@ describe.each(hosts)('$name', ({ start }) => {
   test('while the command runs: status and shell; no rerun, no release', async () => {
     const held = start(['sh', '-c', 'export NOW=1; echo ready; exec sleep 60']);
     await held.entry.waitFor(/ready/);
+    expect(ddbg(held.stateDir, ['wait', '--for=running', '--timeout=20s']).status).toBe(0);
     expect(json(held.stateDir)).toMatchObject({ phase: 'running', end: null });
     for (const tool of ['rerun', 'release']) {
       const refused = { status: 3, stderr: expect.stringContaining('not parked') };
@@ -211,6 +212,7 @@ describe.each(hosts)('$name', ({ start }) => {
   test('a stop that came is shown as long as the command goes on', async () => {
     const held = start(['sh', '-c', "trap '' TERM; echo ready; while :; do sleep 0.1; done"]);
     await held.entry.waitFor(/ready/);
+    expect(ddbg(held.stateDir, ['wait', '--for=running', '--timeout=20s']).status).toBe(0);
     held.entry.kill('SIGTERM');
     const deadline = Date.now() + 10_000;
     while (json(held.stateDir).stop === null && Date.now() < deadline);
