@@ -25,7 +25,7 @@ const HELP = `ddbg: work in a container that ddbg-entry watches (DEBUG=stayalive
                         take overlays back, all or the last N; --force: also where somebody has changed something since
   release [STATUS]      let a parked container end, with the fault's status or another
   wait [--for parked|running|ended] [--timeout 60s]
-                        until it is so (default: parked, and no limit)
+                        until it is so (default: parked, and no limit); 3: it will not come any more
   dump [PID] [--all] [--signal]
                         a look at a process that hangs, by default the command: what it waits for, threads, system
                         calls, open files, sockets; ddbg dump --help says more
