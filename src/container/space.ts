@@ -80,12 +80,15 @@ export function mountOf<T extends Mount>(path: string, mounts: readonly T[]): T 
 /** So little room is none: what is written fills a disk but for a rest. */
 const REST_SHARE = 0.005;
 const LEAST_REST_BYTES = 64 * 1024;
+/** On a file system that is itself hardly larger. */
+const LARGEST_REST_SHARE = 0.05;
 const MOST_REST_BYTES = 16 * 1024 * 1024;
 
 /** What a mount that can be written has none left of. Pure. */
 export function fullIn({ isReadOnly, space }: MountSpace): 'bytes' | 'inodes' | undefined {
   if (isReadOnly || space === undefined || space.sizeBytes === 0) return undefined;
-  const rest = Math.min(MOST_REST_BYTES, Math.max(LEAST_REST_BYTES, space.sizeBytes * REST_SHARE));
+  const least = Math.min(LEAST_REST_BYTES, space.sizeBytes * LARGEST_REST_SHARE);
+  const rest = Math.min(MOST_REST_BYTES, Math.max(least, space.sizeBytes * REST_SHARE));
   if (space.freeBytes < rest) return 'bytes';
   return space.inodes > 0 && space.freeInodes === 0 ? 'inodes' : undefined;
 }

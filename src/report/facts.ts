@@ -23,7 +23,7 @@ import type { CommandLine } from '../plan.ts';
 import type { MissingLibrary } from '../process/libraries.ts';
 import { hasLibrary, loaderOf, missingLibraries } from '../process/libraries.ts';
 import type { OutputLine } from '../process/recorded.ts';
-import { readRecorded } from '../process/recorded.ts';
+import { readRecorded, STREAMS } from '../process/recorded.ts';
 import type { Obstacle } from '../process/resolve.ts';
 import { resolveCommand, which } from '../process/resolve.ts';
 import type { Waiting } from './waiting.ts';
@@ -134,7 +134,7 @@ export interface PathFacts {
 export interface Forbidden {
   /** The file or directory whose mode says so. */
   readonly path: string;
-  readonly what: 'search' | 'write' | 'read' | 'execute';
+  readonly what: 'search' | 'write' | 'read' | 'read or write';
   /** Permission bits. */
   readonly mode: number;
   readonly uid: number;
@@ -251,11 +251,11 @@ function userOf(command: SeenCommand | undefined): User {
   };
 }
 
-/** Of this run. The record of the word is a folder in the state directory; without it, nothing was recorded. */
+/** Of this run. Undefined: nothing was recorded, as without the word, or without room: the recorder makes its files first. */
 function readOutput({ stateDirectory, durationMs, endedAtMs }: Gathering): readonly OutputLine[] | undefined {
   if (stateDirectory === undefined) return undefined;
   const directory = join(stateDirectory, 'output');
-  if (!existsSync(directory)) return undefined;
+  if (!STREAMS.some((stream) => existsSync(join(directory, stream)))) return undefined;
   const startedAt = endedAtMs - durationMs - 100;
   const isBehind = ({ stream }: OutputLine): number => (stream === 'stderr' ? SAME_MOMENT_MS : 0);
   return readRecorded(directory, MOST_OUTPUT)
@@ -303,7 +303,7 @@ function factsOfNamed(
   mounts: readonly MountSpace[],
   environment: CommandLine['environment'],
 ): Facts['named'] {
-  const claims = (words?.statements ?? []).map(({ claim }) => claim);
+  const claims = [...(words?.statements ?? []), ...(words?.overruled ?? [])].map(({ claim }) => claim);
   const anyLoader = attempt(() => loaderOf(process.execPath), undefined);
   return {
     paths: claims.flatMap((claim) =>
@@ -339,7 +339,7 @@ function factsOfPath(said: string, user: User, mounts: readonly MountSpace[]): P
 const CAP_DAC_OVERRIDE = 1n << 1n;
 const CAP_DAC_READ_SEARCH = 1n << 2n;
 
-/** The first thing on the way to a path that its mode forbids: to go through, then to write it, to make it, to read it. */
+/** The first thing on the way to a path that its mode forbids: to go through, then to make it, to read it, to write it. */
 function findForbidden(path: string, user: User): Forbidden | undefined {
   if ((user.capabilities & CAP_DAC_OVERRIDE) !== 0n) return undefined;
   const maySearch = (user.capabilities & CAP_DAC_READ_SEARCH) !== 0n;
@@ -356,8 +356,10 @@ function findForbidden(path: string, user: User): Forbidden | undefined {
     const parent = statOf(folder);
     return parent === undefined || allows(parent, user, 2) ? undefined : forbiddenBy(folder, parent, 'write');
   }
-  if (!allows(stats, user, 2)) return forbiddenBy(path, stats, 'write');
-  return maySearch || allows(stats, user, 4) ? undefined : forbiddenBy(path, stats, 'read');
+  const mayRead = maySearch || allows(stats, user, 4);
+  const mayWrite = allows(stats, user, 2);
+  if (mayRead && mayWrite) return undefined;
+  return forbiddenBy(path, stats, mayRead ? 'write' : mayWrite ? 'read' : 'read or write');
 }
 
 interface Owned {
@@ -387,6 +389,7 @@ function runningProcesses(command: number | undefined, ours: readonly number[]):
   return entries
     .map((entry) => ({ entry, relation: relations.get(entry.pid) ?? 'orphan' }))
     .filter(({ entry, relation }) => relation !== 'ours' && entry.pid !== 2 && entry.parent !== 2) // kernel threads
+    .filter(({ entry }) => !entry.name.startsWith('runc:[')) // a docker exec that has not begun
     .filter(({ entry, relation }) => isAlone || relation === 'below' || isOfGroup(entry.pid, command))
     .slice(0, MOST_RUNNING)
     .map(({ entry: { pid, name, state, residentBytes }, relation }) => ({

@@ -56,8 +56,11 @@ export type CauseName = (typeof CAUSES)[number];
 
 export interface Verdict {
   readonly cause: CauseName;
-  /** `measured`: the facts decide. `stated`: the command's last words say so, and the facts do not speak against it. */
-  readonly certainty: 'measured' | 'stated';
+  /**
+   * `measured`: the facts decide. `stated`: the command's last words say so, and the facts do not speak against it.
+   * Null: nothing is decided.
+   */
+  readonly certainty: 'measured' | 'stated' | null;
   /** What happened, without the command's name; may hold secrets of it, as everything here, until it is masked. */
   readonly sentence: string;
   readonly evidence: readonly string[];
@@ -101,7 +104,7 @@ function stated(cause: CauseName, sentence: string, more: Partial<Finding> = {})
 }
 
 function undecided(sentence: string, more: Partial<Finding> = {}): Finding {
-  return measured('undecided', sentence, more);
+  return { cause: 'undecided', certainty: null, sentence, ...more };
 }
 
 // ---- a command that runs -----------------------------------------------------------------------------------------
@@ -267,7 +270,7 @@ function memoryEvidence({ counters, witnessed }: Facts): readonly string[] {
     ...(memory?.peakBytes === undefined
       ? []
       : [
-          `memory peak ${bytes(memory.peakBytes)}${memory.limitBytes === undefined ? '' : ` of ${bytes(memory.limitBytes)}`}`,
+          `memory peak of the container: ${bytes(memory.peakBytes)}${memory.limitBytes === undefined ? '' : ` of ${bytes(memory.limitBytes)}`}`,
         ]),
     ...(witnessed?.mostResidentBytes === undefined
       ? []
@@ -344,17 +347,32 @@ function ofExit(facts: Facts, status: number): Finding {
   );
 }
 
-/** The parent had so long to end of it. */
-const PARENT_MS = 2_000;
+/** The parent had so long to end of it; longer where it says that it did. */
+const PARENT_MS = 1_000;
+const TELLING_PARENT_MS = 2_000;
+
+/** After the stroke it spoke of something else, or said that it goes on. */
+function spokeOfElse({ words }: Facts, stroke: Rise): boolean {
+  if (words?.line === undefined) return false;
+  if (SURVIVES.test(words.line)) return true;
+  const isAfter = words.msBeforeEnd === undefined || words.msBeforeEnd <= stroke.msBeforeEnd;
+  return isAfter && !OF_A_DEATH.test(words.line);
+}
+
+const SURVIVES = /respawn|restart|\bretry|\bignor(ed|ing)\b|\bcontinu(e|ing)\b/i;
+const OF_A_DEATH =
+  /\bkill|\boom\b|memory|\b(9|137)\b|\b(worker|child|subprocess|process|job)\b.*\b(died|dead|lost|gone|exited|ended|failed|crashed|terminated|status|code|signal)\b|Command failed|non-zero|npm (ERR!|error)|\*\*\* .*\bError \d+$/i;
 
 function ofChildKilled(facts: Facts, status: number): Finding | undefined {
   const stroke = facts.witnessed?.oomKill;
-  if (stroke === undefined || stroke.msBeforeEnd > PARENT_MS) return undefined;
+  if (stroke === undefined) return undefined;
   const [victim] = likelyVictims(facts);
   // From outside came a docker exec; an orphan may be anybody's.
   const isItsOwn = victim !== undefined && likelyVictims(facts).every(({ relation }) => relation === 'below');
   // A shell says 128+9, or "Killed", for a child that died of KILL, and nobody else was seen to go.
   const isTold = status === 128 + 9 || /(^|\s)Killed(\s|$)/.test(facts.words?.line ?? '');
+  if (stroke.msBeforeEnd > (isTold ? TELLING_PARENT_MS : PARENT_MS)) return undefined;
+  if (!isTold && spokeOfElse(facts, stroke)) return undefined;
   const isSaid = isTold && victim === undefined && stroke.msBeforeEnd <= STROKE_MS;
   if (!isItsOwn && !isSaid) return undefined;
   const who =
@@ -526,7 +544,7 @@ function ofDescriptors(facts: Facts): Finding | undefined {
   if (seen.most < 0.8 * limit && !(seen.lastMsBeforeEnd > 500 || facts.durationMs < 1_000)) return undefined;
   if (seen.most < 0.5 * limit && limit > 4_096) return undefined;
   return stated('descriptors', `it ran out of file descriptors (ulimit -n ${limit})`, {
-    evidence: [`${seen.most} of ${limit} were seen open`],
+    evidence: seen.most >= 0.8 * limit ? [`${seen.most} of ${limit} were seen open`] : [],
     hint: 'docker run --ulimit nofile=65536, or find what is not closed',
   });
 }
@@ -625,7 +643,7 @@ function ofLastWords({ words, output }: Facts, status: number): Finding {
   const signal = status > 128 && status <= 128 + 31;
   const said =
     output === undefined
-      ? 'what it said was not recorded (DEBUG=stayalive,record)'
+      ? 'what it said was not recorded (that takes DEBUG=stayalive,record, and room in the state directory)'
       : 'it said nothing near its end';
   return undecided(`it exited with status ${status} by itself, and the facts decide nothing; ${said}`, {
     evidence: signal
@@ -648,7 +666,7 @@ function notice(facts: Facts, cause: CauseName): readonly string[] {
     (kills !== undefined || (risen.oomKills ?? 0) > 0)
   ) {
     noticed.push(
-      `the OOM killer struck ${kills?.times ?? risen.oomKills} time(s)${agoOf(kills)}${victimsOf(facts)}`,
+      `the OOM killer struck ${times(kills?.times ?? risen.oomKills ?? 1)}${agoOf(kills)}${victimsOf(facts)}`,
     );
   }
   if (cause !== 'pids-limit' && (risen.pidsLimitHits ?? 0) > 0) {
@@ -670,8 +688,26 @@ function notice(facts: Facts, cause: CauseName): readonly string[] {
   }
   const unreachable =
     names.nameservers.length > 0 && names.nameservers.every(({ hasRoute }) => hasRoute === false);
-  if (cause === 'exit' && unreachable) noticed.push('there is no route to any nameserver');
+  if (cause === 'exit' && unreachable && OF_NAMES.test(facts.words?.line ?? ''))
+    noticed.push('there is no route to any nameserver');
+  if (cause === 'exit') noticed.push(...overruledWords(facts));
   return noticed;
+}
+
+const OF_NAMES =
+  /resolv|getaddrinfo|ENOTFOUND|EAI_|\blookup\b|\bDNS\b|nameserver|name or service|name resolution|unknown ?host|host(name)? not found|bad address/i;
+
+/** What it had said before its last words, where the facts agree with it. */
+function overruledWords(facts: Facts): readonly string[] {
+  const status = facts.outcome?.kind === 'exited' ? facts.outcome.status : 0;
+  return (facts.words?.overruled ?? []).flatMap((statement) => {
+    const finding = ofStatement(facts, statement, status);
+    return finding === undefined ? [] : [`before that it said: ${statement.line} (${finding.sentence})`];
+  });
+}
+
+function times(count: number): string {
+  return count === 1 ? 'once' : `${count} times`;
 }
 
 function agoOf(rise: Rise | undefined): string {

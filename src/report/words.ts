@@ -37,7 +37,12 @@ export interface UncaughtException {
 export interface LastWords {
   /** The last line that tells something; undefined: none was said near the end. */
   readonly line: string | undefined;
+  /** From that line to the command's end; undefined: not known. */
+  readonly msBeforeEnd: number | undefined;
+  /** The latest first. */
   readonly statements: readonly Statement[];
+  /** What was claimed before a later line that tells of another trouble: survived, as it seems. */
+  readonly overruled: readonly Statement[];
   readonly exception: UncaughtException | undefined;
 }
 
@@ -48,25 +53,57 @@ const MOST_LINES = 200;
 const TELLING_LINES = 3;
 
 export function readLastWords(output: readonly Word[]): LastWords {
-  const lines = output
+  const words = output
     .filter(({ msBeforeEnd }) => msBeforeEnd === undefined || msBeforeEnd <= NEAR_END_MS)
     .slice(-MOST_LINES)
-    .map(({ text }) => text.replace(/\u001b\[[\d;?]*[A-Za-z]/g, '').trimEnd())
-    .filter((line) => line !== '');
-  const telling = lines.filter((line) => !isBesideThePoint(line));
+    .map(({ text, msBeforeEnd }) => ({
+      text: text.replace(/\u001b\[[\d;?]*[A-Za-z]/g, '').trimEnd(),
+      msBeforeEnd,
+    }))
+    .filter(({ text }) => text !== '' && !isTrace(text));
+  const lines = words.map(({ text }) => text);
+  const telling = words.filter(({ text }) => !isBesideThePoint(text));
   const exception = readException(lines);
-  const last = telling.slice(-TELLING_LINES);
-  const around = lines.join('\n');
   return {
-    line: exception?.line ?? telling.at(-1),
-    statements: last.toReversed().flatMap((line) => {
-      if (isSurvived(line)) return [];
-      const claim = readClaim(line, around);
-      return claim === undefined ? [] : [{ claim, line: line.trim() }];
-    }),
+    line: exception?.line ?? telling.at(-1)?.text,
+    msBeforeEnd: telling.at(-1)?.msBeforeEnd,
+    ...readStatements(
+      telling.slice(-TELLING_LINES).map(({ text }) => text),
+      lines.join('\n'),
+    ),
     exception,
   };
 }
+
+/** What a shell with -x writes: our own trace (process/trace.ts) and everybody's. */
+function isTrace(line: string): boolean {
+  return /^\++ |^\++\S+:\d+> /.test(line);
+}
+
+function readStatements(
+  lines: readonly string[],
+  around: string,
+): Pick<LastWords, 'statements' | 'overruled'> {
+  const statements: Statement[] = [];
+  const overruled: Statement[] = [];
+  let isOverruled = false;
+  for (const line of lines.toReversed()) {
+    const claim = isSurvived(line) ? undefined : readClaim(line, around);
+    if (claim !== undefined) (isOverruled ? overruled : statements).push({ claim, line: line.trim() });
+    else if (isTrouble(line)) isOverruled = true;
+  }
+  return { statements, overruled };
+}
+
+/** A line that tells of a failure of its own, and does not merely pass one on. */
+function isTrouble(line: string): boolean {
+  return TROUBLE.test(line.replace(/\b(0|no|without) (errors?|failures?)\b/gi, '')) && !PASSES_ON.test(line);
+}
+
+const TROUBLE =
+  /\b(fail(s|ed|ures?)?|errors?|fatal|critical|panic|exception|cannot|can['’]t|could ?n[o'’]t|could not|unable|invalid|bad|wrong|malformed|corrupt(ed)?|expired|refused|rejected|denied|missing|unexpected|illegal|unsupported|unknown|unauthori[sz]ed|forbidden|not (found|allowed|supported|valid|configured|set))\b/i;
+const PASSES_ON =
+  /^npm (ERR!|error)|\*\*\* .*\bError \d+$|\b(exit(ed)?|return(ed|s)?|status|code)\b.*\b(code|status|non-zero)\b|ELIFECYCLE|Command failed|configuration file \S+ test failed$/i;
 
 /** Frames of a stack, the properties of an error object, the source line with its caret, the runtime's own trailer. */
 function isBesideThePoint(line: string): boolean {
@@ -77,7 +114,7 @@ function isBesideThePoint(line: string): boolean {
     ) ||
     /^\s*[\^~]+\s*$/.test(line) ||
     /^[{}\]]?[,;]?\s*$/.test(line) ||
-    /^Node\.js v\d/.test(line) ||
+    /^Node\.js v\d|^Emitted '\w+' event (on|at)/.test(line) ||
     /^(node:\S+|\/\S+|file:\S+):\d+$/.test(line) ||
     /^goroutine \d+ \[|^exit status \d+$|^note: run with `RUST_BACKTRACE/.test(line) ||
     /^\s+(throw |return |raise )/.test(line) ||
@@ -86,9 +123,10 @@ function isBesideThePoint(line: string): boolean {
   );
 }
 
-/** A line that says that it goes on. */
+/** A line that says that it goes on. bash tries a fork again eight times, and gives up then. */
 function isSurvived(line: string): boolean {
-  return /\bwarn(ing)?\b|\bretry|\btrying (again|another|next|\d)|\bignor(ed|ing)\b|\bfall(s|ing)? ?back|\bskipp(ed|ing)\b|\binstead\b/i.test(
+  if (/\bfork: retry: /.test(line)) return false;
+  return /\brespawn|\brestarting\b|\bwarn(ing)?\b|\bretry|\btrying (again|another|next|\d)|\bignor(ed|ing)\b|\bfall(s|ing)? ?back|\bskipp(ed|ing)\b|\binstead\b/i.test(
     line,
   );
 }
@@ -99,7 +137,7 @@ const READ_ONLY = /EROFS|read-only file system/i;
 const PERMISSION = /EACCES|permission denied/i;
 const DESCRIPTORS = /EMFILE|too many open files(?! in system)/i;
 const FORK =
-  /fork\b.*resource temporarily unavailable|(cannot|can't|unable to) fork|spawn \S+ EAGAIN|unable to create (new )?native thread|can't start new thread|pthread_create failed|resource temporarily unavailable.*(thread|process)|failed to create new OS thread/i;
+  /fork\b.*(resource temporarily unavailable|interrupted system call)|(cannot|can't|unable to) fork|spawn \S+ EAGAIN|unable to create (new )?native thread|can't start new thread|pthread_create failed|resource temporarily unavailable.*(thread|process)|failed to create new OS thread/i;
 const TIMEOUT = /ETIMEDOUT|time[ds]? ?out\b|deadline ?exceeded/i;
 const HEAP =
   /JavaScript heap out of memory|java\.lang\.OutOfMemoryError: (Java heap space|GC overhead)|Terminating due to java\.lang\.OutOfMemoryError/;

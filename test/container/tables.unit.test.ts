@@ -42,6 +42,9 @@ test('full is less than a rest of bytes, or no inode; what cannot be written is 
   expect(fullIn({ ...mount, space: { ...space, inodes: 0, freeInodes: 0 } })).toBeUndefined();
   expect(fullIn({ ...mount, isReadOnly: true, space: { ...space, freeBytes: 0 } })).toBeUndefined();
   expect(fullIn({ ...mount, space: undefined })).toBeUndefined();
+  const small = { ...space, sizeBytes: 65_536 };
+  expect(fullIn({ ...mount, space: { ...small, freeBytes: 53_248 } })).toBeUndefined();
+  expect(fullIn({ ...mount, space: { ...small, freeBytes: 0 } })).toBe('bytes');
 });
 
 test('a process may be called anything', () => {

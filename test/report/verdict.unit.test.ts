@@ -123,6 +123,26 @@ const TABLE: readonly (readonly [CauseName, string, Facts])[] = [
     'exit 137 with the stroke, nobody seen to go',
     { ...FACTS, ...exited(137), ...seen({ oomKill: stroke(100) }) },
   ],
+  [
+    'child-oom-killed',
+    'its child gone with the stroke, and it speaks of that',
+    saying('worker 20 died, giving up', seen({ oomKill: stroke(100), vanished: [gone('below')] })),
+  ],
+  [
+    'exit',
+    'its child gone with the stroke, and then it speaks of something else',
+    saying('FATAL: license expired', seen({ oomKill: stroke(600), vanished: [gone('below')] })),
+  ],
+  [
+    'exit',
+    'its child gone with the stroke, and it goes on',
+    saying('worker lost, respawned', seen({ oomKill: stroke(600), vanished: [gone('below')] })),
+  ],
+  [
+    'undecided',
+    'its child gone with the stroke, and it lived on for a while',
+    { ...FACTS, ...seen({ oomKill: stroke(1_800), vanished: [gone('below')] }) },
+  ],
   ['undecided', 'exit 1 with the stroke, nobody seen to go', { ...FACTS, ...seen({ oomKill: stroke(100) }) }],
   [
     'undecided',
@@ -148,6 +168,11 @@ const TABLE: readonly (readonly [CauseName, string, Facts])[] = [
       ...seen({ pidsLimit: stroke(50), threadsThen: { command: 30, outside: 0 } }),
       ...risen({ pidsLimitHits: 1 }),
     },
+  ],
+  [
+    'pids-limit',
+    'a fork refused at the end, and it says so',
+    saying('bash: fork: Interrupted system call', seen({ pidsLimit: stroke(0) })),
   ],
   [
     'undecided',
@@ -208,6 +233,11 @@ const TABLE: readonly (readonly [CauseName, string, Facts])[] = [
     'permission',
     'said, and the mode forbids it',
     saying('cat: /x: Permission denied', path('/x', { forbidden })),
+  ],
+  [
+    'exit',
+    'said, the mode forbids it, and then another failure',
+    saying('cat: /x: Permission denied\nlogin failed: invalid credentials', path('/x', { forbidden })),
   ],
   ['exit', 'said, and the mode allows it', saying('cat: /x: Permission denied', path('/x'))],
   [
@@ -320,6 +350,33 @@ test('what is true beside it is noticed', () => {
     saying('bad config', { ...full, ...throttled, ...seen({ oomKill: stroke(9_000, 0) }) }),
   );
   expect(noticed.join('\n')).toMatch(/OOM killer.*9\.0 s before[\s\S]*\/full[\s\S]*90 of 100 periods/);
+});
+
+test('what it said before its last words is noticed where the facts agree', () => {
+  const text = 'cat: /x: Permission denied\nlogin failed';
+  expect(findCause(saying(text, path('/x', { forbidden }))).noticed).toEqual([
+    'before that it said: cat: /x: Permission denied (uid 1000 may not use /x)',
+  ]);
+  expect(findCause(saying(text, path('/x'))).noticed).toEqual([]);
+});
+
+test('the route to the nameservers is noticed where the words are about names', () => {
+  const names = { nameservers: [{ address: '10.0.0.2', hasRoute: false }], hosts: [] };
+  expect(findCause(saying('bad config', { names })).noticed).toEqual([]);
+  expect(findCause(saying('DNS gave no answer', { names })).noticed).toEqual([
+    'there is no route to any nameserver',
+  ]);
+});
+
+test('who has decided nothing is not certain', () => {
+  expect(findCause(FACTS).certainty).toBeNull();
+  expect(findCause({ ...FACTS, ...killed('SIGABRT') }).certainty).toBe('measured');
+});
+
+test('what does not support a verdict is no evidence for it', () => {
+  const few = seen({ descriptors: { most: 0, last: 0, lastMsBeforeEnd: 900 } });
+  const verdict = findCause(saying('EMFILE: too many open files', few));
+  expect(verdict).toMatchObject({ cause: 'descriptors', evidence: ['it said: EMFILE: too many open files'] });
 });
 
 test('a core file is opened with the line in the hint', () => {

@@ -34,6 +34,8 @@ test.each([
   ["Error: EMFILE: too many open files, open '/x'", { kind: 'descriptors' }],
   ['accept: too many open files in system', undefined],
   ['bash: fork: Resource temporarily unavailable', { kind: 'fork-refused' }],
+  ['bash: fork: retry: Resource temporarily unavailable', { kind: 'fork-refused' }],
+  ['bash: fork: Interrupted system call', { kind: 'fork-refused' }],
   ['sh: 1: Cannot fork', { kind: 'fork-refused' }],
   ['java.lang.OutOfMemoryError: unable to create new native thread', { kind: 'fork-refused' }],
   ["RuntimeError: can't start new thread", { kind: 'fork-refused' }],
@@ -78,6 +80,36 @@ test('what was said before it went on is no reason', () => {
   expect(claimOf(`${full}\none\ntwo\nthree`)).toBeUndefined();
   expect(read(full, 60_000).statements).toEqual([]);
   expect(read(full, 60_000).line).toBeUndefined();
+});
+
+test('a claim loses to a later line that tells of another failure, and to none that passes it on', () => {
+  const denied = "ls: cannot open directory '/root': Permission denied";
+  for (const later of [
+    'login failed: invalid credentials',
+    'test suite: 3 failed',
+    'FATAL: license expired',
+    'Error: x',
+  ]) {
+    expect(read(`${denied}\n${later}`)).toMatchObject({ statements: [], line: later });
+    expect(read(`${denied}\n${later}`).overruled).toMatchObject([{ line: denied }]);
+  }
+  for (const later of [
+    'bye',
+    '0 errors',
+    'npm error code 2',
+    'make: *** [Makefile:2: all] Error 2',
+    'exited with status 2',
+    "Emitted 'error' event on Server instance at:",
+  ]) {
+    expect(read(`${denied}\n${later}`).statements).toMatchObject([{ line: denied }]);
+  }
+});
+
+test('what a shell traces is not what the command says', () => {
+  expect(read('boom\n+ sh: exit 1').line).toBe('boom');
+  expect(read('boom\n+ /entry.sh:3: exit 1\n++ /entry.sh:3:main(): date\n+zsh:1> exit').line).toBe('boom');
+  expect(read('+ sh: curl: not found').statements).toEqual([]);
+  expect(read('+1 for that').line).toBe('+1 for that');
 });
 
 const NODE = `/app/x.js:2
