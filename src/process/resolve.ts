@@ -139,8 +139,12 @@ function inspect(path: string, shownAs: string, depth: number): Resolution {
 }
 
 function inspectElf(path: string, head: Buffer): Resolution {
-  const littleEndian = head[5] === 1;
+  const [, , , , wordSize = 0, byteOrder = 0] = head;
+  const littleEndian = byteOrder === 1;
   const machine = head.length < 20 ? 0 : littleEndian ? head.readUInt16LE(18) : head.readUInt16BE(18);
+  if (machine === 0 || ![1, 2].includes(wordSize) || ![1, 2].includes(byteOrder)) {
+    return notExecutable(`${path} is damaged: it begins as a program (ELF) and does not go on as one`);
+  }
   const runnable = ELF_MACHINES[process.arch];
   if (runnable !== undefined && !runnable.includes(machine)) {
     const name = ELF_MACHINE_NAMES[machine] ?? `machine ${machine}`;

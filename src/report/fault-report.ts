@@ -8,6 +8,7 @@ import { printable } from '../log.ts';
 import type { Outcome } from '../outcome.ts';
 import { signalNumber } from '../outcome.ts';
 import { makeMask, maskArguments } from '../secrets.ts';
+import { showCommand } from './banner.ts';
 import type { Facts, OverlaySummary, Versions } from './facts.ts';
 import type { Verdict } from './verdict.ts';
 import { bytes, seconds } from './verdict.ts';
@@ -219,48 +220,63 @@ function cutBytes(text: string, most: number): string {
 }
 
 export interface ShowOptions {
-  /** Longer lines are cut. Default: 100. */
-  readonly columns?: number;
+  /** Of the terminal: longer lines are cut. Default: none is cut; our own words are wrapped at 100. */
+  readonly columns?: number | undefined;
   /** Default: false. */
   readonly colour?: boolean;
 }
 
 const MOST_LINES = 40;
 
+const USUAL_COLUMNS = 100;
+
 /** One screen: at most 40 lines, the cause first. */
 export function showFaultReport(report: FaultReport, options: ShowOptions = {}): readonly string[] {
-  const { columns = 100, colour = false } = options;
-  const head = headOf(report, columns);
-  const tail = tailOf(report);
+  const { columns, colour = false } = options;
+  const head = headOf(report, columns ?? USUAL_COLUMNS);
+  const tail = tailOf(report, columns ?? USUAL_COLUMNS);
   const output = outputOf(report, Math.max(0, MOST_LINES - head.length - tail.length - 1));
   return [...head, ...output, ...tail].slice(0, MOST_LINES).map((line, at) => {
-    const cut = cutColumns(printable(line), columns);
+    const cut = cutColumns(printable(line), columns ?? Number.POSITIVE_INFINITY);
     return colour && at === 0 ? `\u001b[1m${cut}\u001b[0m` : cut;
   });
 }
 
 function headOf(report: FaultReport, columns: number): readonly string[] {
   const { verdict, resources, pid, durationMs } = report;
-  const certainty = verdict.cause === 'undecided' ? '' : ` (${verdict.certainty})`;
+  const certainty = verdict.certainty === null ? '' : ` (${verdict.certainty})`;
   const ran = pid === null ? '' : `, pid ${pid}, ${seconds(durationMs)}`;
   return [
     ...wrap(`${verdict.cause}${certainty}: ${verdict.sentence}`, columns, 4),
-    ...verdict.evidence.slice(0, 4).map((line) => field('evidence', line)),
-    ...(verdict.hint === null ? [] : [field('hint', verdict.hint)]),
-    ...verdict.noticed.slice(0, 4).map((line) => field('beside it', line)),
+    ...verdict.evidence.slice(0, 4).flatMap((line) => wrappedField('evidence', line, columns)),
+    ...(verdict.hint === null ? [] : wrappedField('hint', verdict.hint, columns)),
+    ...verdict.noticed.slice(0, 4).flatMap((line) => wrappedField('beside it', line, columns)),
     '',
-    field('command', report.argv.join(' ')),
+    field('run', `${report.run}, ${report.kind === 'running' ? 'looked at' : 'ended'} ${timeOf(report.at)}`),
     field(
+      'command',
+      showCommand(report.argv, (text) => text),
+    ),
+    ...wrappedField(
       report.kind === 'running' ? 'state' : 'outcome',
       `${report.summary}${ran}; ${classWords(report.class)}`,
+      columns,
     ),
-    ...(report.meaning === null ? [] : [field('usually', report.meaning)]),
+    // What is known of this fault needs no guess from others.
+    ...(report.meaning === null || verdict.cause !== 'undecided'
+      ? []
+      : wrappedField('usually', report.meaning, columns)),
     ...memoryLine(resources),
     ...cpuLine(resources),
   ];
 }
 
-function tailOf(report: FaultReport): readonly string[] {
+/** `2026-11-21 21:06:42 UTC` */
+function timeOf(iso: string): string {
+  return `${iso.slice(0, 10)} ${iso.slice(11, 19)} UTC`;
+}
+
+function tailOf(report: FaultReport, columns: number): readonly string[] {
   const { running, overlay, core, user, versions } = report;
   const shown = running.filter(({ relation }) => relation !== 'command').slice(0, 5);
   const more =
@@ -283,7 +299,7 @@ function tailOf(report: FaultReport): readonly string[] {
         ]),
     ...(core === null ? [] : [field('core', `${core.open}   (${bytes(core.sizeBytes)})`)]),
     field('user', `uid ${user.uid}, gid ${user.gid}, in ${user.cwd ?? '?'}`),
-    ...(limits.length === 0 ? [] : [field('limits', limits.join(', '))]),
+    ...(limits.length === 0 ? [] : wrappedField('limits', limits.join(', '), columns)),
     field(
       'versions',
       `ddbg-entry ${versions.ddbgEntry}, Node ${versions.node}, Linux ${versions.kernel}, ${versions.distribution ?? versions.architecture}`,
@@ -308,22 +324,23 @@ const SHOWN_LIMITS: Readonly<Record<string, string>> = {
   'Max cpu time': 'cpu time',
 };
 
+/** See FaultClass. */
 function classWords({ fatal, explicit }: FaultClass): string {
-  return `${fatal ? 'fatal' : 'not fatal'}, ${explicit ? 'explicit' : 'implicit'}`;
+  return `${fatal ? 'fatal: it is over' : 'not fatal: it runs on'}; ${explicit ? 'explicit: its status tells of it' : 'implicit: it shows only from outside'}`;
 }
 
 function memoryLine({ memory, series }: Resources): readonly string[] {
   const { limitBytes, peakBytes } = memory;
   if (peakBytes === null && series.memoryBytes.length === 0) return [];
   const limit = limitBytes === null ? 'no limit' : `limit ${bytes(limitBytes)}`;
-  const peak = peakBytes === null ? '' : `peak ${bytes(peakBytes)}, `;
+  const peak = peakBytes === null ? '' : `peak of the container ${bytes(peakBytes)}, `;
   const line = sparkline(series.memoryBytes, limitBytes ?? undefined);
   return [field('memory', `${peak}${limit}${line === '' ? '' : `  ${line}`}`)];
 }
 
 function cpuLine({ cpu, series }: Resources): readonly string[] {
   if (cpu.usedMs === null && series.cpus.length === 0) return [];
-  const used = cpu.usedMs === null ? '' : `${seconds(cpu.usedMs)} used`;
+  const used = cpu.usedMs === null ? '' : `${seconds(cpu.usedMs)} used in the container`;
   const held =
     (cpu.throttledPeriods ?? 0) > 0 ? `, held back in ${cpu.throttledPeriods} of ${cpu.periods} periods` : '';
   const line = sparkline(series.cpus);
@@ -335,7 +352,10 @@ function outputOf({ output }: FaultReport, room: number): readonly string[] {
   if (output === null) return [];
   if (output.length === 0) return [field('output', 'none')];
   const lines = output.slice(-Math.max(1, Math.min(room - 1, 12)));
-  return ['last output:', ...lines.map(({ stream, text }) => `  ${stream === 'stderr' ? '!' : ' '} ${text}`)];
+  return [
+    '  last output:',
+    ...lines.map(({ stream, text }) => `    ${stream === 'stderr' ? '!' : ' '} ${text}`),
+  ];
 }
 
 const BARS = '▁▂▃▄▅▆▇█';
@@ -357,15 +377,29 @@ function field(name: string, text: string): string {
   return `  ${(name === '' ? '' : `${name}:`).padEnd(11)} ${text}`;
 }
 
-/** Words over as many lines as it takes, four at the most. */
-function wrap(text: string, columns: number, most: number): readonly string[] {
+/** Where the texts of fields begin. */
+const FIELD_COLUMNS = 14;
+const MOST_FIELD_LINES = 3;
+
+function wrappedField(name: string, text: string, columns: number): readonly string[] {
+  const lines = wrap(text, Math.max(columns - FIELD_COLUMNS, FIELD_COLUMNS), MOST_FIELD_LINES, '');
+  return lines.map((line, at) => field(at === 0 ? name : '', line));
+}
+
+/**
+ * Words over as many lines as it takes.
+ *
+ * @param most lines; what is left is in the last one
+ * @param indent of all lines but the first
+ */
+function wrap(text: string, columns: number, most: number, indent = '  '): readonly string[] {
   const lines: string[] = [''];
   for (const word of printable(text).split(' ')) {
     const last = lines.at(-1) ?? '';
-    if (last === '') lines[lines.length - 1] = lines.length > 1 ? `  ${word}` : word;
+    if (last === '') lines[lines.length - 1] = word;
     else if (last.length + 1 + word.length <= columns || lines.length === most)
       lines[lines.length - 1] = `${last} ${word}`;
-    else lines.push(`  ${word}`);
+    else lines.push(`${indent}${word}`);
   }
   return lines;
 }

@@ -3,8 +3,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { asUser } from '../container/user.ts';
-import type { StateRecord } from '../life.ts';
+import type { RunRecord, RunsRecord, StateRecord } from '../life.ts';
 import { reportName } from '../life.ts';
+import { printable } from '../log.ts';
 import type { SignalName } from '../outcome.ts';
 import type { FaultReport } from '../report/fault-report.ts';
 import { showFaultReport } from '../report/fault-report.ts';
@@ -27,33 +28,59 @@ export function report(argv: readonly string[], directory?: string): Promise<Ans
   const found = findState(directory);
   const { phase, record } = found;
   const isLive = phase === 'running' && (text === undefined || Number(text) === record.run);
-  const json = isLive ? liveReport(found, record) : keptReport(found, text);
-  const { columns = 100, isTTY = false } = process.stdout;
-  return Promise.resolve({
-    status: STATUS.done,
-    lines: showFaultReport(json, { columns, colour: isTTY }),
-    json,
-  });
+  if (isLive) return Promise.resolve(answerOf(liveReport(found, record)));
+  const run = text === undefined ? lastRun(found) : Number(text);
+  const kept = run === undefined ? undefined : keptReport(found, run);
+  return Promise.resolve(kept === undefined ? answerWithout(found, run) : answerOf(kept));
 }
 
-function keptReport(found: Found, text: string | undefined): FaultReport {
-  const run = text ?? lastFault(found);
-  const file = run === undefined ? undefined : readStateFile(found, reportName(Number(run)));
-  if (file !== undefined) return JSON.parse(file.toString());
-  throw new ToolError(
-    STATUS.nothing,
-    `there is no report${text === undefined ? '' : ` of run ${text}`}`,
-    'a run has one when it has ended in a fault; the last ten are kept',
-  );
+function answerOf(json: FaultReport): Answer {
+  const { columns, isTTY = false } = process.stdout;
+  const width = isTTY ? columns || USUAL_COLUMNS : undefined; // a terminal may say that it has none
+  return { status: STATUS.done, lines: showFaultReport(json, { columns: width, colour: isTTY }), json };
 }
 
-function lastFault(found: Found): number | undefined {
+const USUAL_COLUMNS = 100;
+
+function keptReport(found: Found, run: number): FaultReport | undefined {
+  const file = readStateFile(found, reportName(run));
+  return file === undefined ? undefined : JSON.parse(file.toString());
+}
+
+/** The run that has ended last; one that is being prepared has nothing to tell. */
+function lastRun(found: Found): number | undefined {
+  return runsOf(found).at(-1)?.run;
+}
+
+/** A run that has ended well needs no report. @throws ToolError where there should be one */
+function answerWithout(found: Found, run: number | undefined): Answer {
+  const runs = runsOf(found);
+  const ended = runs.find((each) => each.run === run);
+  if (ended?.isFault !== false) {
+    throw new ToolError(
+      STATUS.nothing,
+      `there is no report${run === undefined ? '' : ` of run ${run}`}`,
+      'a run has one when it has ended in a fault; the last ten are kept',
+    );
+  }
+  const fault = runs.findLast(({ report: kept }) => kept !== null)?.run;
+  const earlier = fault === undefined ? [] : [`ddbg report ${fault} is the last one there is`];
+  const lines = [
+    `run ${ended.run} ${ended.summary}, ${endOf(ended)}: there is nothing to report`,
+    ...earlier,
+  ];
+  return { status: STATUS.done, lines: lines.map(printable), json: null };
+}
+
+function endOf({ startedAt, durationMs }: RunRecord): string {
+  return `${new Date(Date.parse(startedAt) + durationMs).toISOString().slice(11, 19)} UTC`;
+}
+
+function runsOf(found: Found): readonly RunRecord[] {
   try {
-    const { runs } = JSON.parse(readStateFile(found, 'runs.json')?.toString() ?? '');
-    return (runs as { run: number; report: string | null }[]).findLast(({ report: kept }) => kept !== null)
-      ?.run;
+    return (JSON.parse(readStateFile(found, 'runs.json')?.toString() ?? '') as RunsRecord).runs;
   } catch {
-    return undefined; // there is none yet
+    return []; // there are none yet
   }
 }
 

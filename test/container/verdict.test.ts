@@ -482,7 +482,7 @@ describeWithEngine('the verdict', (images) => {
     if (each.says !== undefined) expect(told).toMatch(each.says);
     if (each.notices !== undefined) expect(verdict.noticed.join(' ')).toMatch(each.notices);
     expect(validate(report), JSON.stringify(validate.errors)).toBe(true);
-    const screen = showFaultReport(report);
+    const screen = showFaultReport(report, { columns: 100 });
     expect(screen.length).toBeLessThanOrEqual(40);
     expect(screen.filter((line) => line.length > 100)).toEqual([]);
     expect(screen[0]).toContain(verdict.cause);

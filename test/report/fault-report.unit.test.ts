@@ -83,6 +83,33 @@ test('one screen, the cause first, whatever there is to say', () => {
   expect(showFaultReport(report(FACTS), { colour: true })[0]).toContain('\u001b[1m');
 });
 
+test('which run it was, and when; a command line as it would be typed', () => {
+  const lines = showFaultReport(report({ ...FACTS, argv: ['sh', '-c', 'echo hi; exit 3'] }));
+  expect(lines).toContain('  run:        1, ended 1970-01-01 00:00:00 UTC');
+  expect(lines).toContain("  command:    sh -c 'echo hi; exit 3'");
+});
+
+test('what such a fault usually means is said where nothing better is known', () => {
+  const meaning = "most often the kernel's OOM killer";
+  const show = (facts: Facts): string =>
+    showFaultReport(makeFaultReport(facts, findCause(facts), { ...RUN, meaning }, [])).join('\n');
+  expect(show({ ...FACTS, outcome: { kind: 'killed', signal: 'SIGKILL' } })).not.toContain('usually');
+  expect(show({ ...FACTS, outcome: { kind: 'exited', status: 137 } })).toContain(`usually:    ${meaning}`);
+});
+
+test('only a terminal cuts; words of ours are wrapped', () => {
+  const long = 'z'.repeat(300);
+  const facts = saying(`bad ${long}`);
+  const verdict = { ...findCause(facts), hint: `${'word '.repeat(40)}end` };
+  const made = makeFaultReport(facts, verdict, RUN, []);
+  const lines = showFaultReport(made);
+  expect(lines).toContain(`    ! bad ${long}`);
+  const hint = lines.findIndex((line) => line.startsWith('  hint:'));
+  expect(lines.slice(hint, hint + 3).every((line) => line.length <= 100)).toBe(true);
+  expect(lines[hint + 2]).toMatch(/^ {14}word .*end$/);
+  expect(showFaultReport(made, { columns: 80 }).some((line) => line.endsWith('...'))).toBe(true);
+});
+
 test('text of the command starts no line and moves no cursor', () => {
   const lines = showFaultReport(report(saying('a\u001b]0;title\u0007b\rc\u009bd')));
   expect(lines.join('')).not.toMatch(/[\u0000-\u001f\u007f-\u009f]/);
