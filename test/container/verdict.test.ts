@@ -115,6 +115,12 @@ const SEEDED: readonly Case[] = [
     says: /40/,
   },
   {
+    seeded: 'the pids limit, in the words of bash',
+    command: bash('for i in $(seq 15); do sleep 1 & done; exit 1'),
+    flags: ['--pids-limit', '20'],
+    cause: 'pids-limit',
+  },
+  {
     seeded: 'a disk that is full',
     command: sh('dd if=/dev/zero of=/full/x bs=64k'),
     flags: ['--tmpfs', '/full:size=1m'],
@@ -141,6 +147,13 @@ const SEEDED: readonly Case[] = [
     flags: ['--user', '1000:1000'],
     cause: 'permission',
     says: /\/etc\/passwd.*0644.*uid 1000/,
+  },
+  {
+    seeded: 'a directory of another user, read',
+    command: sh('ls /root; exit 1'),
+    flags: ['--user', '1000:1000'],
+    cause: 'permission',
+    says: /uid 1000 may not read or write it/,
   },
   { seeded: 'a command that is not executable', command: ['/t/plain.sh'], cause: 'permission' },
   {
@@ -170,6 +183,12 @@ const SEEDED: readonly Case[] = [
   { seeded: '#!/bin/bash with Windows line ends', command: ['/t/windows.sh'], cause: 'line-ends' },
   { seeded: 'a musl program on glibc', command: ['/t/musl'], cause: 'loader-missing', says: /ld-musl/ },
   { seeded: 'a program of another architecture', command: ['/t/foreign'], cause: 'wrong-architecture' },
+  {
+    seeded: 'a program of which only the first bytes are there',
+    command: ['/t/damaged'],
+    cause: 'no-program',
+    says: /is damaged/,
+  },
   {
     seeded: 'a shared library that is missing',
     command: ['/t/needy'],
@@ -274,6 +293,13 @@ const SEEDED: readonly Case[] = [
     says: /config: no such tenant/,
   },
   {
+    seeded: 'the same, traced',
+    command: sh('echo boom >&2; exit 1'),
+    DEBUG: 'verbose,stayalive,record',
+    cause: 'exit',
+    says: /its last words: boom/,
+  },
+  {
     seeded: 'a stop that is ignored',
     command: sh("trap '' TERM; echo up; while :; do sleep 0.1; done"),
     meanwhile: askToStop,
@@ -312,6 +338,44 @@ const ALIKE: readonly Case[] = [
     flags: MEMORY,
     cause: NOBODY,
     notices: /OOM killer/,
+  },
+  {
+    seeded: 'a child OOM-killed, and then it says of what it ends',
+    command: sh(
+      "/t/seeds leak 400 500 || echo 'worker lost, respawned'; sleep 1.8; echo 'FATAL: license expired' >&2; exit 3",
+    ),
+    flags: MEMORY,
+    cause: 'exit',
+    says: /license expired/,
+    notices: /OOM killer struck once/,
+  },
+  {
+    seeded: 'the same, sooner',
+    command: sh('/t/seeds leak 400 500; sleep 0.4; echo "FATAL: license expired" >&2; exit 3'),
+    flags: MEMORY,
+    cause: 'exit',
+    notices: /OOM killer/,
+  },
+  {
+    seeded: 'EACCES survived, then another failure',
+    command: sh('ls /root; echo "login failed: invalid credentials" >&2; exit 1'),
+    flags: ['--user', '1000:1000'],
+    cause: 'exit',
+    says: /login failed/,
+    notices: /before that it said: ls: .*\/root/,
+  },
+  {
+    seeded: 'not found, survived, then another failure',
+    command: sh('grep foo /etc/hosts.nope; echo "test suite: 3 failed"; exit 1'),
+    cause: 'exit',
+    says: /test suite: 3 failed/,
+  },
+  {
+    seeded: 'it says something, and there is no room to record it',
+    command: sh('echo hi; exit 3'),
+    flags: ['--tmpfs', '/run:size=64k'],
+    cause: 'undecided',
+    says: /was not recorded/,
   },
   {
     seeded: 'kill -9, a child OOM-killed long before',
@@ -558,6 +622,7 @@ function mountSeeds(): readonly string[] {
     'perl.sh': '#!/opt/no/perl\n',
     python9: '#!/usr/bin/env python9\n',
     'windows.sh': '#!/bin/bash\r\necho hello\r\n',
+    damaged: { bytes: Buffer.from('\u007fELFnine byte', 'latin1'), mode: 0o755 },
     'throws.js': 'const order = undefined;\norder.items;\n',
     ...Object.fromEntries(Object.entries(TRACES).map(([name, text]) => [`${name}.txt`, `${text}\n`])),
   };
