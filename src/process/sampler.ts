@@ -56,6 +56,15 @@ export function startSampler(pid: number, watchers: SamplerWatchers): () => void
   let environment: Buffer | undefined;
   const look = openLook(pid);
 
+  const lookAtStanding = (now: number): void => {
+    standingAt = now;
+    const found = readStanding(pid);
+    const text = JSON.stringify(found);
+    if (found === undefined || text === standing) return;
+    standing = text;
+    watchers.onStanding(found);
+  };
+
   const lookAtEnvironment = (now: number): void => {
     let user: User | undefined;
     let seen = look.program();
@@ -69,7 +78,7 @@ export function startSampler(pid: number, watchers: SamplerWatchers): () => void
     const bytes = attempt(user, () => readFileSync(`/proc/${pid}/environ`));
     if (bytes === undefined || attempt(user, look.program) !== seen) return; // in the middle of an exec: the next look has it
     program = seen;
-    standingAt = Number.NEGATIVE_INFINITY; // it may have changed with it
+    lookAtStanding(now); // it may have changed with it; before anything is written: the process may end meanwhile
     if (environment !== undefined && bytes.equals(environment)) return;
     environment = bytes;
     watchers.onEnvironment(bytes);
@@ -78,15 +87,7 @@ export function startSampler(pid: number, watchers: SamplerWatchers): () => void
   const tick = (): void => {
     const now = steadyMs();
     lookAtEnvironment(now);
-    if (now - standingAt >= STANDING_EVERY_MS) {
-      standingAt = now;
-      const found = readStanding(pid);
-      const text = JSON.stringify(found);
-      if (found !== undefined && text !== standing) {
-        standing = text;
-        watchers.onStanding(found);
-      }
-    }
+    if (now - standingAt >= STANDING_EVERY_MS) lookAtStanding(now);
     const isUrgent = watchers.onLook?.() === true;
     const age = now - startedAt;
     const paceMs = PACE.find(({ untilMs }) => age < untilMs)?.everyMs ?? LATER_EVERY_MS;
