@@ -2,7 +2,7 @@
  * Asking the entry for something: the request is a file in its state directory, USR1 makes it look there. Nobody can
  * send that signal who could not kill it.
  */
-import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { linkSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { readStat } from '../container/stat.ts';
@@ -17,7 +17,7 @@ import { writeStateFile } from '../state.ts';
 import type { Answer } from './answer.ts';
 import { STATUS, ToolError } from './answer.ts';
 import type { Found } from './find.ts';
-import { findState } from './find.ts';
+import { findState, readStateFile } from './find.ts';
 import { watchState } from './wait.ts';
 
 /** @throws ToolError, EntryError */
@@ -136,7 +136,8 @@ async function ask(
 }
 
 /** One at a time: the second of two would write over the first one's request, or signal what that has started. */
-function lock({ directory, owner }: Found): () => void {
+function lock(found: Found): () => void {
+  const { directory, owner } = found;
   const file = join(directory, LOCK);
   const own = `${file}.${process.pid}`;
   const take = (): void =>
@@ -149,20 +150,27 @@ function lock({ directory, owner }: Found): () => void {
       }
     });
   const unlock = (): void => asUser(owner, () => rmSync(file, { force: true }));
-  try {
-    take();
-  } catch (error) {
-    if (errnoOf(error) !== 'EEXIST') return () => {}; // no room: the request itself will say so
-    const holder = Number(asUser(owner, () => readFileSync(file, 'utf8')));
-    if (readStat(holder) !== undefined)
+  for (let attempt = 0; ; attempt++) {
+    try {
+      take();
+      return unlock;
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') return () => {}; // no room: the request itself will say so
+    }
+    const holder = holderOf(found);
+    if (attempt > 2 || (holder !== undefined && readStat(holder) !== undefined))
       throw new ToolError(
         STATUS.nothing,
-        `another ddbg (pid ${holder}) is just asking for a rerun or the release`,
+        `another ddbg (pid ${holder ?? '?'}) is just asking for a rerun or the release`,
       );
-    unlock(); // it was killed
-    take();
+    if (holder !== undefined) unlock(); // it was killed
   }
-  return unlock;
+}
+
+/** Undefined: it has just given it back. */
+function holderOf(found: Found): number | undefined {
+  const text = readStateFile(found, LOCK)?.toString();
+  return text === undefined ? undefined : Number(text);
 }
 
 function putRequest({ directory, owner }: Found, request: Request): () => void {
