@@ -76,6 +76,11 @@ export function listProcesses(most = 500): readonly ProcessEntry[] {
   return pids.slice(0, most).flatMap((pid) => readProcess(pid) ?? []);
 }
 
+/** A `docker exec` that has not become its program yet: `runc:[2:INIT]`. Pure. */
+export function isComingIn({ name }: Pick<ProcessEntry, 'name'>): boolean {
+  return /^runc:\[\d/.test(name);
+}
+
 /** What a process is to us. */
 export type Relation =
   /** The init, ourselves, and who passes recorded output on. */

@@ -13,7 +13,7 @@ import { readResourceLimits } from '../container/limits.ts';
 import type { Listener, NameResolution } from '../container/network.ts';
 import { readListeners, readNameResolution } from '../container/network.ts';
 import type { Relation } from '../container/processes.ts';
-import { listProcesses, relationsOf } from '../container/processes.ts';
+import { isComingIn, listProcesses, relationsOf } from '../container/processes.ts';
 import type { MountSpace } from '../container/space.ts';
 import { mountOf, readMountSpaces } from '../container/space.ts';
 import { readStat } from '../container/stat.ts';
@@ -389,7 +389,7 @@ function runningProcesses(command: number | undefined, ours: readonly number[]):
   return entries
     .map((entry) => ({ entry, relation: relations.get(entry.pid) ?? 'orphan' }))
     .filter(({ entry, relation }) => relation !== 'ours' && entry.pid !== 2 && entry.parent !== 2) // kernel threads
-    .filter(({ entry }) => !entry.name.startsWith('runc:[')) // a docker exec that has not begun
+    .filter(({ entry }) => !isComingIn(entry))
     .filter(({ entry, relation }) => isAlone || relation === 'below' || isOfGroup(entry.pid, command))
     .slice(0, MOST_RUNNING)
     .map(({ entry: { pid, name, state, residentBytes }, relation }) => ({

@@ -1,7 +1,7 @@
 /** The kernel's tables of sockets, mounts and processes, on texts as they are. */
 import { expect, test } from 'vitest';
 import { parseListeners } from '../../src/container/network.ts';
-import { parseProcess, relationsOf } from '../../src/container/processes.ts';
+import { isComingIn, parseProcess, relationsOf } from '../../src/container/processes.ts';
 import { fullIn, mountOf, parseMountTable } from '../../src/container/space.ts';
 
 test('listeners, by address and inode; connections are none', () => {
@@ -56,6 +56,15 @@ test('a process may be called anything', () => {
     cpuMs: 300,
     startTicks: 1234,
   });
+});
+
+test('a docker exec that has not begun is known by its name', () => {
+  expect(['runc:[2:INIT]', 'runc:[1:CHILD]', 'runc', 'node'].map((name) => isComingIn({ name }))).toEqual([
+    true,
+    true,
+    false,
+    false,
+  ]);
 });
 
 test('who belongs to the command, who came from outside, and whose parent has gone', () => {
