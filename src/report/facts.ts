@@ -279,8 +279,9 @@ function riseOf(before: Counters | undefined, after: Counters | undefined): Rise
 }
 
 function wordsOf(output: readonly OutputLine[], { outcome, endedAtMs }: Gathering): readonly Word[] {
-  return output.map(({ text, atMs }) => ({
+  return output.map(({ text, atMs, stream }) => ({
     text,
+    stream,
     msBeforeEnd: outcome === undefined ? undefined : endedAtMs - atMs,
   }));
 }

@@ -8,6 +8,8 @@ export interface Word {
   readonly text: string;
   /** From the line to the command's end; undefined: not known. */
   readonly msBeforeEnd: number | undefined;
+  /** By which it came; undefined: not known. */
+  readonly stream?: string | undefined;
 }
 
 export type Claim =
@@ -56,13 +58,10 @@ export function readLastWords(output: readonly Word[]): LastWords {
   const words = output
     .filter(({ msBeforeEnd }) => msBeforeEnd === undefined || msBeforeEnd <= NEAR_END_MS)
     .slice(-MOST_LINES)
-    .map(({ text, msBeforeEnd }) => ({
-      text: text.replace(/\u001b\[[\d;?]*[A-Za-z]/g, '').trimEnd(),
-      msBeforeEnd,
-    }))
+    .map((word) => ({ ...word, text: word.text.replace(/\u001b\[[\d;?]*[A-Za-z]/g, '').trimEnd() }))
     .filter(({ text }) => text !== '' && !isTrace(text));
   const lines = words.map(({ text }) => text);
-  const telling = words.filter(({ text }) => !isBesideThePoint(text));
+  const telling = orderInDoubt(words.filter(({ text }) => !isBesideThePoint(text)));
   const exception = readException(lines);
   return {
     line: exception?.line ?? telling.at(-1)?.text,
@@ -73,6 +72,19 @@ export function readLastWords(output: readonly Word[]): LastWords {
     ),
     exception,
   };
+}
+
+/** Two pipes are read: which of two lines came first is not known so closely. */
+const SAME_MOMENT_MS = 20;
+
+/** In doubt a claim was followed by the other trouble of that moment, and decides nothing. */
+function orderInDoubt(words: readonly Word[]): readonly Word[] {
+  const [one, other] = words.slice(-2);
+  if (one === undefined || other === undefined || one.stream === other.stream) return words;
+  const apartMs = Math.abs((one.msBeforeEnd ?? 0) - (other.msBeforeEnd ?? 0));
+  const isInDoubt = apartMs <= SAME_MOMENT_MS && readClaim(other.text, '') !== undefined;
+  const isOtherTrouble = isTrouble(one.text) && readClaim(one.text, '') === undefined;
+  return isInDoubt && isOtherTrouble ? [...words.slice(0, -2), other, one] : words;
 }
 
 /** What a shell with -x writes: our own trace (process/trace.ts) and everybody's. */

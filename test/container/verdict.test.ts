@@ -622,7 +622,7 @@ function mountSeeds(): readonly string[] {
     'perl.sh': '#!/opt/no/perl\n',
     python9: '#!/usr/bin/env python9\n',
     'windows.sh': '#!/bin/bash\r\necho hello\r\n',
-    damaged: { bytes: Buffer.from('\u007fELFnine byte', 'latin1'), mode: 0o755 },
+    damaged: { bytes: Buffer.from('7f454c46020101000000000000', 'hex'), mode: 0o755 },
     'throws.js': 'const order = undefined;\norder.items;\n',
     ...Object.fromEntries(Object.entries(TRACES).map(([name, text]) => [`${name}.txt`, `${text}\n`])),
   };

@@ -105,6 +105,16 @@ test('a claim loses to a later line that tells of another failure, and to none t
   }
 });
 
+test('of two streams in one moment the claim is not taken for the last word', () => {
+  const lines = (apartMs: number) =>
+    readLastWords([
+      { text: 'test suite: 3 failed', msBeforeEnd: 5 + apartMs, stream: 'stdout' },
+      { text: 'grep: /etc/x: No such file or directory', msBeforeEnd: 5, stream: 'stderr' },
+    ]);
+  expect(lines(1)).toMatchObject({ line: 'test suite: 3 failed', statements: [] });
+  expect(lines(100)).toMatchObject({ statements: [{ claim: { kind: 'not-found' } }] });
+});
+
 test('what a shell traces is not what the command says', () => {
   expect(read('boom\n+ sh: exit 1').line).toBe('boom');
   expect(read('boom\n+ /entry.sh:3: exit 1\n++ /entry.sh:3:main(): date\n+zsh:1> exit').line).toBe('boom');
