@@ -113,11 +113,26 @@ async function lookAs(
   const sampledMs = Math.round(performance.now() - since);
   const percentOf = (ticks: number) => Math.round(((ticks / TICKS_PER_SECOND) * 1000 * 100) / sampledMs);
   const progressOf = ({ tid, ticks }: Thread) => (later.get(tid)?.ticks ?? ticks) - ticks;
+  // Beside arguments and environment: a secret can be in any path.
+  const masked = maskAll(
+    {
+      name: stat.name,
+      executable: executable ?? null,
+      directory: directory ?? null,
+      root: root === undefined || root === '/' ? null : root,
+      runtime: runtime ?? null,
+      descriptors: descriptors ?? null,
+      mapped,
+      seen,
+      descendants: descendantsOf(pid, all),
+    },
+    mask,
+  );
   const facts = {
     schema: 1 as const,
     at: new Date().toISOString(),
     pid,
-    name: stat.name,
+    name: masked.name,
     state: stat.state,
     parent: { pid: stat.parent, name: nameOf(stat.parent) },
     tracer: tracerOf(fields, nameOf),
@@ -128,11 +143,11 @@ async function lookAs(
       environ === undefined
         ? null
         : Object.entries(environment).map(([name, value]) => maskVariable(name, value ?? '', mask)),
-    executable: executable ?? null,
-    directory: directory ?? null,
-    root: root === undefined || root === '/' ? null : root,
+    executable: masked.executable,
+    directory: masked.directory,
+    root: masked.root,
     ranSeconds: secondsSince(reader, stat.startTicks),
-    runtime: runtime ?? null,
+    runtime: masked.runtime,
     processor: {
       percent: percentOf(threads.reduce((sum, thread) => sum + progressOf(thread), 0)),
       sampledMs,
@@ -140,9 +155,9 @@ async function lookAs(
     },
     threads: threads.map(
       (thread, at): DumpThread => ({
-        ...(seen[at] as Seen),
+        ...(masked.seen[at] as Seen),
         tid: thread.tid,
-        name: thread.name,
+        name: mask(thread.name),
         state: thread.state,
         isSteady: later.get(thread.tid)?.state === thread.state && progressOf(thread) === 0,
         percent: percentOf(progressOf(thread)),
@@ -151,15 +166,31 @@ async function lookAs(
       }),
     ),
     signals,
-    descriptors: descriptors ?? null,
+    descriptors: masked.descriptors,
     limits: readResourceLimits(pid),
     memory: memoryUse(fields),
-    mapped,
-    descendants: descendantsOf(pid, all),
+    mapped: masked.mapped,
+    descendants: masked.descendants,
     cgroup: readCgroupUse(reader.text(`${proc}/cgroup`) ?? '', (file) => reader.text(file)?.trim()),
     unread: [...reader.refused].map(([what, code]) => ({ what, why: whyNot(what, code, reader) })),
   };
   return { ...facts, waits: later.size === 0 ? 'has ended while it was looked at' : whatItWaitsFor(facts) };
+}
+
+/** What has a word of ours in it, which may be somebody's password, and is compared with. */
+const OURS: ReadonlySet<string> = new Set(['kind', 'state', 'waitsFor', 'signal']);
+
+/** Every text in it. */
+function maskAll<Value>(value: Value, mask: (text: string) => string): Value {
+  const inside = (part: unknown): unknown => {
+    if (typeof part === 'string') return mask(part);
+    if (Array.isArray(part)) return part.map(inside);
+    if (typeof part !== 'object' || part === null) return part;
+    return Object.fromEntries(
+      Object.entries(part).map(([name, each]) => [name, OURS.has(name) ? each : inside(each)]),
+    );
+  };
+  return inside(value) as Value;
 }
 
 type Seen = Pick<DumpThread, 'isRunning' | 'call' | 'lockHolder'>;

@@ -44,10 +44,17 @@ function describeProcess(dump: Dump): string[] {
   const line = argv === null ? '(none to be read)' : plain(showCommand(argv, (text) => text));
   return [
     `command: ${line}`,
-    `file: ${plain(dump.executable ?? '?')}, directory: ${plain(dump.directory ?? '?')}${dump.root === null ? '' : `, root: ${plain(dump.root)}`}`,
+    ...describePlaces(dump),
     `process: ${STATES[dump.state] ?? dump.state} (${dump.state}), uid ${dump.uid}, gid ${dump.gid}, ${parent.pid === 0 ? 'no parent that can be seen' : `parent ${parent.pid} (${plain(parent.name ?? '?')})`}${ran}${tracer === null ? '' : `, traced by pid ${tracer.pid}`}`,
     `processor: ${processor.percent} % of a core over ${processor.sampledMs} ms, ${processor.seconds} s so far`,
   ];
+}
+
+/** A zombie has none. */
+function describePlaces({ executable, directory, root }: Dump): string[] {
+  const places = Object.entries({ file: executable, directory, root });
+  const known = places.flatMap(([what, path]) => (path === null ? [] : [`${what}: ${plain(path)}`]));
+  return known.length === 0 ? [] : [known.join(', ')];
 }
 
 const MOST_GROUPS = 8;
@@ -117,6 +124,7 @@ function describeOpen(dump: Dump, all: boolean): string[] {
   const { descriptors, limits, pid } = dump;
   const limit = limits.find(({ name }) => name === 'Max open files');
   if (descriptors === null) return [];
+  if (descriptors.length === 0) return ['open files: none'];
   const of = limit === undefined ? '' : ` of ${limit.soft}`;
   const isNear = descriptors.length >= NEARLY * Number(limit?.soft ?? Number.NaN);
   const shown = descriptors.slice(0, mostOf(all, MOST_DESCRIPTORS));

@@ -1,6 +1,6 @@
 /** `ddbg dump`: real processes that hang in every way we can make, and what is said of them. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { takeLook } from '../../src/dump/look.ts';
@@ -173,7 +173,9 @@ describe('what it waits for', () => {
     );
     const parent = await hang('zombie');
     const [, zombie = ''] = /^zombie (\d+)$/m.exec(parent.said()) ?? [];
-    expect((await lookUntil(Number(zombie), /zombie/)).first).toMatch(
+    const dead = await lookUntil(Number(zombie), /zombie/);
+    expect(dead.stdout).not.toMatch(/file: \?|open files: 0/);
+    expect(dead.first).toMatch(
       new RegExp(
         `has ended \\(a zombie\\): its parent, pid ${parent.pid} \\(hang\\), has not asked for its status$`,
       ),
@@ -234,6 +236,32 @@ describe('names and numbers', () => {
     const whole = JSON.stringify(json(pid));
     expect(whole).toContain('API_TOKEN=***');
     expect(whole).not.toContain(planted);
+  });
+
+  it('... and in paths: open files, sockets, directory, executable, what it waits for', async () => {
+    const planted = 'planted-s3cret-value';
+    const folder = join(temporaryFolder(), planted);
+    mkdirSync(folder);
+    cpSync('/bin/sleep', join(folder, 'nap'));
+    const fifo = join(folder, 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    const env = { DB_PASSWORD: planted };
+    const napping = await startHanging(['bash', '-c', 'exec 5>f; echo ready; exec ./nap 3600'], {
+      env,
+      cwd: folder,
+    });
+    const { stdout } = await lookUntil(napping.pid, /\(nap\)/, ['--all']);
+    expect(stdout).toMatch(/^file: .*\/\*\*\*\/nap, directory: .*\/\*\*\*$/m);
+    expect(stdout).toMatch(/^ {2}5 w {2}.*\/\*\*\*\/f$/m);
+    const waiting = await startHanging([hangProgram(), 'fifo', fifo], { env });
+    const { first } = await lookUntil(waiting.pid, / in openat? of /);
+    expect(first).toMatch(/of '.*\/\*\*\*\/fifo'/);
+    const listening = await hang('unix', join(folder, 'socket'), { env });
+    await lookUntil(listening.pid, /in accept4? of fd 3, .*\/\*\*\*\/socket$/);
+    for (const { pid } of [napping, waiting, listening]) {
+      expect(JSON.stringify(json(pid))).not.toContain(planted);
+      expect(runTool('dump', [String(pid), '--all']).stdout).not.toContain(planted);
+    }
   });
 
   it('limits, memory, children, as ps and the kernel have them', async () => {
