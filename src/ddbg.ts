@@ -20,7 +20,8 @@ const HELP = `ddbg: work in a container that ddbg-entry watches (DEBUG=stayalive
                         run the command again, in place, under the same watch: a fault parks again, success ends the
                         container with 0 (--stay: parks too). What DEBUG's own fstree has laid is not laid again
   fstree URL ...        lay archives over the file system, as DEBUG=fstree=URL does, now
-  diff [--stat] [PATH]  what overlays have changed: text as a unified diff
+  diff [--stat|--raw] [PATH]
+                        what overlays have changed: text as a unified diff, secrets masked (--raw: for patch(1))
   revert [--runs N] [--force]
                         take overlays back, all or the last N; --force: also where somebody has changed something since
   release [STATUS]      let a parked container end, with the fault's status or another
@@ -94,13 +95,26 @@ async function run(words: readonly string[]): Promise<number> {
     const { name, argv, directory } = asked;
     if (name === 'shell') return await (await import('./tool/shell.ts')).shell(argv, directory);
     const load = Object.hasOwn(TOOLS, name) ? TOOLS[name] : undefined;
-    if (load === undefined)
-      throw new ToolError(STATUS.usage, `'${name}' is no command of ddbg`, 'ddbg --help lists them');
+    if (load === undefined) throw new ToolError(STATUS.usage, `'${name}' is no command of ddbg`, meant(name));
     const tool = await load();
     return answer(await tool(argv, directory), isJson);
   } catch (error) {
     return fail(error, isJson);
   }
+}
+
+function meant(name: string): string {
+  const near = [...Object.keys(TOOLS), 'shell'].find((tool) => isSlip(name, tool));
+  return `${near === undefined ? '' : `did you mean ddbg ${near}? `}ddbg --help lists them`;
+}
+
+/** Two letters changed places, or one is wrong, missing or too many. */
+function isSlip(typed: string, name: string): boolean {
+  let start = 0;
+  while (start < name.length && typed[start] === name[start]) start += 1;
+  const [one, other] = [typed.slice(start), name.slice(start)];
+  const isSwapped = one[0] === other[1] && one[1] === other[0] && one.slice(2) === other.slice(2);
+  return isSwapped || one.slice(1) === other.slice(1) || one.slice(1) === other || one === other.slice(1);
 }
 
 function answer({ status, lines, json }: Answer, isJson: boolean): number {
@@ -111,9 +125,11 @@ function answer({ status, lines, json }: Answer, isJson: boolean): number {
 }
 
 function fail(error: unknown, isJson: boolean): number {
-  const { hint = undefined } = error instanceof ToolError || error instanceof EntryError ? error : {};
+  const { hint = undefined } =
+    error instanceof ToolError || error instanceof EntryError ? error : ofFlags(error);
   const status = statusOf(error);
-  const message = reasonOf(error);
+  // node:util's prose goes on behind what is wrong
+  const message = isOfFlags(error) ? (reasonOf(error).split(/\.\s/)[0] ?? '') : reasonOf(error);
   if (isJson)
     return print(
       `${JSON.stringify({ error: { message, hint: hint ?? null, status } }, undefined, 2)}\n`,
@@ -124,9 +140,18 @@ function fail(error: unknown, isJson: boolean): number {
 
 function statusOf(error: unknown): number {
   if (error instanceof ToolError) return error.status;
-  const code = (error as NodeJS.ErrnoException).code ?? '';
-  const isUsage = code.startsWith('ERR_PARSE_ARGS') || code === 'DDBG_BAD_DIRECTIVE';
+  const isUsage = isOfFlags(error) || (error as NodeJS.ErrnoException).code === 'DDBG_BAD_DIRECTIVE';
   return isUsage ? STATUS.usage : STATUS.failed;
+}
+
+function isOfFlags(error: unknown): boolean {
+  return `${(error as NodeJS.ErrnoException | undefined)?.code}`.startsWith('ERR_PARSE_ARGS');
+}
+
+function ofFlags(error: unknown): { readonly hint?: string } {
+  return isOfFlags(error)
+    ? { hint: 'ddbg --help lists the flags; a value stands behind =, as in --timeout=60s' }
+    : {};
 }
 
 /** On a pipe that nobody reads it is nobody's loss. */

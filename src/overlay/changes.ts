@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { createTwoFilesPatch } from 'diff';
 import { printable } from '../log.ts';
 import * as disk from './disk.ts';
-import { nativePath, utf8 } from './octets.ts';
+import { encodeName, nativePath, utf8 } from './octets.ts';
 import { readRecord } from './record.ts';
 import type { ReportEntry } from './report.ts';
 import { bytesText, modeText } from './units.ts';
@@ -18,8 +18,8 @@ export interface ChangesOptions {
   readonly workDir: string | undefined;
   /** Only these and what is below them, from the root. Default, empty: all. */
   readonly paths: readonly string[];
-  /** Applied to every line of content. */
-  readonly mask: (text: string) => string;
+  /** Applied to every line of a patch; undefined: it is for patch(1), nothing is masked or escaped in it. */
+  readonly mask: ((text: string) => string) | undefined;
 }
 
 export interface PathChange {
@@ -29,6 +29,8 @@ export interface PathChange {
   readonly summary: string;
   /** A unified diff, for text; undefined where it is none, or too large. */
   readonly patch?: string;
+  /** It is not what the file holds: something is masked or escaped in it. */
+  readonly isAltered?: boolean;
 }
 
 /** A diff of more is not read by anybody, and takes long to find. */
@@ -98,7 +100,7 @@ function describe(
   path: string,
   before: Look | undefined,
   now: Look | undefined,
-  mask: (text: string) => string,
+  mask: ChangesOptions['mask'],
 ): PathChange {
   const action = actionOf(before, now);
   const sizes =
@@ -106,8 +108,12 @@ function describe(
       ? `, ${showLook(before)} -> ${showLook(now)}`
       : `, ${showLook(now ?? before)}`;
   const summary = `${action} ${printable(path)}${action === 'same' ? ': as before again' : sizes}`;
-  const patch = action === 'same' ? undefined : patchOf(path, before, now, mask);
-  return { path, action, summary, ...(patch === undefined ? {} : { patch }) };
+  const change = { path, action, summary };
+  const lines = action === 'same' ? undefined : patchOf(path, before, now);
+  if (lines === undefined) return change;
+  if (mask === undefined) return { ...change, patch: lines.join('\n') };
+  const shown = lines.map((line) => maskLine(line, mask));
+  return { ...change, patch: shown.join('\n'), isAltered: shown.some((line, at) => line !== lines[at]) };
 }
 
 function actionOf(before: Look | undefined, now: Look | undefined): PathChange['action'] {
@@ -140,25 +146,32 @@ function patchOf(
   path: string,
   before: Look | undefined,
   now: Look | undefined,
-  mask: (text: string) => string,
-): string | undefined {
+): readonly string[] | undefined {
   const [old, fresh] = [textOf(before), textOf(now)];
   if (old === undefined || fresh === undefined || old === fresh) return undefined;
-  const patch = createTwoFilesPatch(
-    before === undefined ? '/dev/null' : `a${printable(path)}`,
-    now === undefined ? '/dev/null' : `b${printable(path)}`,
-    old,
-    fresh,
-    undefined,
-    undefined,
-    { context: 3, timeout: LONGEST_SEARCH_MS },
-  ) as string | undefined;
-  return patch
-    ?.split('\n')
-    .slice(1) // a line of = signs
-    .map((line) => maskLine(line, mask))
-    .join('\n')
-    .trimEnd();
+  const patch = createTwoFilesPatch('a', 'b', old, fresh, undefined, undefined, {
+    context: 3,
+    timeout: LONGEST_SEARCH_MS,
+  }) as string | undefined;
+  if (patch === undefined) return undefined;
+  const lines = patch.replace(/\n$/, '').split('\n');
+  return [
+    `--- ${before === undefined ? '/dev/null' : quoteName(`a${path}`)}`,
+    `+++ ${now === undefined ? '/dev/null' : quoteName(`b${path}`)}`,
+    ...lines.slice(lines.findIndex((line) => line.startsWith('@@'))),
+  ];
+}
+
+/** As diff(1) and git write names and patch(1) reads them: a byte that is no text in octal; behind a space a tab ends it. */
+function quoteName(name: string): string {
+  if (!/[\u0000-\u001f"\\\u007f-\u009f\u2028\u2029\ud800-\udfff]/.test(name))
+    return name.includes(' ') ? `${name}\t` : name;
+  const octal = (text: string): string =>
+    [...encodeName(text)].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join('');
+  const quoted = name.replace(/["\\]|[\u0000-\u001f\u007f-\u009f\u2028\u2029]|\p{Surrogate}/gu, (found) =>
+    found === '"' || found === '\\' ? `\\${found}` : found === '\n' ? '\\n' : octal(found),
+  );
+  return `"${quoted}"`;
 }
 
 /** A line of content must not move a cursor; a tab may. */

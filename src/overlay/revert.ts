@@ -188,7 +188,7 @@ function hasChanged(paths: readonly string[]): EntryError {
   return new EntryError(
     'DDBG_WRITE',
     `cannot take back ${SUBJECT}: changed since: ${[...new Set(paths)].join(', ')}`,
-    { hint: 'Take it back all the same with force, if those changes may be lost.' },
+    { hint: 'Take it back all the same with force (ddbg revert --force), if those changes may be lost.' },
   );
 }
 

@@ -106,7 +106,7 @@ function lookAt(directory: string): Found | undefined {
     throw new ToolError(
       STATUS.refused,
       `the state in ${directory} is that of uid ${stats.uid}, and this is uid ${own}`,
-      `docker exec --user ${stats.uid} ..., or as root: docker exec --user 0 ...`,
+      `docker exec --user ${stats.uid} ...${stats.uid === 0 ? '' : ', or as root: docker exec --user 0 ...'}`,
     );
   }
   const owner = { uid: stats.uid, gid: stats.gid };

@@ -1,7 +1,8 @@
 /**
  * Patching the container from inside: lay an archive over it, see what that has changed, take it back.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { createLog, printable } from '../log.ts';
 import { applyOverlay, revertOverlay } from '../overlay/apply.ts';
@@ -31,7 +32,7 @@ function placeOf(directory: string | undefined): {
 /** @throws EntryError, and the root is as it was; ToolError */
 export async function fstree(argv: readonly string[], directory?: string): Promise<Answer> {
   if (argv.length === 0) throw new ToolError(STATUS.usage, 'fstree needs the URL or path of an archive');
-  const { root, stateDirectory } = placeOf(directory);
+  const { found, root, stateDirectory } = placeOf(directory);
   const report = await applyOverlay(argv, { root, stateDirectory, log: createLog({ verbose: true }) });
   const entries = report.sources.flatMap((source) => source.entries);
   const changed = entries.filter(({ action }) => action !== 'same');
@@ -40,7 +41,7 @@ export async function fstree(argv: readonly string[], directory?: string): Promi
     lines: [
       changed.length === 0
         ? 'everything in it is there already'
-        : `changed: ${changed.length}; ddbg diff shows it, ddbg revert takes it back`,
+        : `changed: ${changed.length}; ${whoShows(found)}ddbg diff shows it, ddbg revert takes it back`,
     ],
     json: report,
   };
@@ -59,7 +60,7 @@ export async function revert(argv: readonly string[], directory?: string): Promi
       'such as --runs=1, the last one',
     );
   }
-  const { root, stateDirectory } = placeOf(directory);
+  const { found, root, stateDirectory } = placeOf(directory);
   const report = await revertOverlay({
     root,
     stateDirectory,
@@ -71,7 +72,7 @@ export async function revert(argv: readonly string[], directory?: string): Promi
     status: STATUS.done,
     lines:
       runs === 0
-        ? ['no overlay is there to be taken back']
+        ? ['no overlay is there to be taken back', ...overlaysOfOthers(stateDirectory, found)]
         : [
             `taken back: ${runs} ${runs === 1 ? 'overlay' : 'overlays'}, ${restored.length} paths as before, ${removed.length} gone`,
             ...left.map((path) => `left, for something else is in it now: ${printable(path)}`),
@@ -85,24 +86,89 @@ export async function diff(argv: readonly string[], directory?: string): Promise
   const { values, positionals } = parseArgs({
     args: [...argv],
     allowPositionals: true,
-    options: { stat: { type: 'boolean' } },
+    options: { stat: { type: 'boolean' }, raw: { type: 'boolean' } },
   });
   const { found, root, stateDirectory } = placeOf(directory);
   const { describeChanges } = await import('../overlay/changes.ts');
-  const changes = describeChanges({
-    root: root ?? '/',
-    workDir:
-      stateDirectory ??
-      usualPlaces(process.getuid?.() ?? 0).find((place) => existsSync(`${place}/overlay.json`)),
-    paths: positionals,
-    mask: makeMask(found === undefined ? {} : environmentOf(found)),
-  });
+  const describe = (paths: readonly string[]) =>
+    describeChanges({
+      root: root ?? '/',
+      workDir: stateDirectory ?? usualPlaces(ownUid()).find((place) => existsSync(`${place}/overlay.json`)),
+      paths,
+      mask: values.raw === true ? undefined : makeMask(found === undefined ? {} : environmentOf(found)),
+    });
+  const paths = positionals.map((path) => fromRoot(path, root));
+  const changes = describe(paths);
+  const json = { changes };
+  if (changes.length === 0) {
+    const isElsewhere = paths.length > 0 && describe([]).length > 0;
+    const lines = isElsewhere
+      ? [
+          `no overlay has changed anything below ${paths.map(printable).join(', ')}; ddbg diff shows what else`,
+        ]
+      : ['no overlay has changed anything', ...overlaysOfOthers(stateDirectory, found)];
+    return { status: STATUS.done, lines, json };
+  }
+  // Beside the patch, which a pipe takes away.
+  if (values.stat !== true && changes.some(({ isAltered }) => isAltered === true))
+    createLog().warn(
+      'what looks like a secret is shown as ***, and what cannot be shown is escaped: for patch(1) it takes ddbg diff --raw',
+    );
   const lines = changes.flatMap(({ summary, patch }) =>
     values.stat === true || patch === undefined ? [summary] : [summary, ...patch.split('\n')],
   );
-  return {
-    status: STATUS.done,
-    lines: changes.length === 0 ? ['no overlay has changed anything'] : lines,
-    json: { changes },
-  };
+  return { status: STATUS.done, lines, json };
+}
+
+function ownUid(): number {
+  return process.getuid?.() ?? 0;
+}
+
+/** What is typed stands for a file as it is seen from here; what is recorded begins at the root. */
+function fromRoot(path: string, root: string | undefined): string {
+  const whole = resolve(path);
+  return root !== undefined && !path.startsWith('/') && `${whole}/`.startsWith(`${root}/`)
+    ? whole.slice(root.length) || '/'
+    : whole;
+}
+
+/** Each user has a record of its own, where nobody else can exchange what is in it. */
+function whoShows(found: Found | undefined): string {
+  const uid = ownUid();
+  const isAlone = found === undefined ? uid === 0 && uidOf('/proc/1') === 0 : found.owner.uid === uid;
+  return isAlone ? '' : `as this user (docker exec --user ${uid} ...) `;
+}
+
+/** A directory of another user's can only be seen, unless we are root. */
+function overlaysOfOthers(directory: string | undefined, found: Found | undefined): readonly string[] {
+  const own = ownUid();
+  const others = ['/tmp', '/dev/shm'].flatMap((folder) =>
+    namesIn(folder).flatMap((name) => (/^ddbg-\d+$/.test(name) ? [`${folder}/${name}`] : [])),
+  );
+  const named = found === undefined ? [] : [found.directory];
+  return [...new Set(['/run/ddbg', ...others, ...named])].flatMap((place) => {
+    const uid = uidOf(place);
+    if (uid === undefined || uid === own || place === directory) return [];
+    if (own === 0 && !existsSync(`${place}/overlay.json`)) return [];
+    const what = own === 0 ? 'an overlay of its own' : 'state of its own, perhaps an overlay,';
+    return [
+      `uid ${uid} has ${what} in ${printable(place)}: docker exec --user ${uid} ... ddbg diff shows it`,
+    ];
+  });
+}
+
+function namesIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+function uidOf(path: string): number | undefined {
+  try {
+    return lstatSync(path).uid;
+  } catch {
+    return undefined;
+  }
 }

@@ -39,6 +39,13 @@ import { findState, readStateFile } from './find.ts';
  */
 export async function shell(argv: readonly string[], directory?: string): Promise<number> {
   const words = argv[0] === '--' ? argv.slice(1) : argv;
+  if (words === argv && argv[0]?.startsWith('-') === true) {
+    throw new ToolError(
+      STATUS.usage,
+      `'${argv[0]}' is no flag of shell`,
+      'a command stands behind --: ddbg shell -- sh -c COMMAND',
+    );
+  }
   const found = findState(directory);
   const environment = readStateFile(found, 'environ');
   const standing = standingOf(found);
@@ -50,8 +57,9 @@ export async function shell(argv: readonly string[], directory?: string): Promis
   }
   const variables = environment.toString('latin1').split('\0').filter(Boolean);
   const rc = words.length > 0 ? undefined : chooseShell(found, variables);
+  const added = rc === undefined ? [] : [...rc.variables, ...terminalOf(variables)];
   try {
-    return await run(rc?.argv ?? words, [...variables, ...(rc?.variables ?? [])], standing);
+    return await run(rc?.argv ?? words, [...variables, ...added], standing);
   } finally {
     rc?.remove();
   }
@@ -101,7 +109,7 @@ function chooseShell(found: Found, variables: readonly string[]): Chosen {
     );
   }
   const plain = { argv: [file], variables: [], remove: () => {} };
-  if (![0, 2].every(isTerminal)) return plain; // a script on stdin needs no prompt
+  if (!isInteractive()) return plain; // a script on stdin needs no prompt
   const folder = makePublicFolder();
   if (folder === undefined) return plain;
   const remove = (): void => rmSync(folder, { recursive: true, force: true });
@@ -129,6 +137,17 @@ function chooseShell(found: Found, variables: readonly string[]): Chosen {
     `${restore}\n[ -r "\${ENV-}" ] && . "$ENV"\nPS1='${prompt}'"\${PS1-$ }"\n`,
   );
   return { argv: [file], variables: [`ENV=${rc}`], remove };
+}
+
+function isInteractive(): boolean {
+  return [0, 2].every(isTerminal);
+}
+
+/** It is another terminal than the command's: without a name of it an editor, less and clear do not work. */
+function terminalOf(variables: readonly string[]): readonly string[] {
+  const { TERM } = process.env;
+  if (TERM === undefined || !isInteractive() || lastValueOf(variables, 'TERM') !== undefined) return [];
+  return [`TERM=${Buffer.from(TERM).toString('latin1')}`];
 }
 
 function promptOf({ phase, record }: Found): string {

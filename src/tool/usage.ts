@@ -6,7 +6,7 @@ export const USAGE: Readonly<Record<string, string>> = {
 
 One look at a process, by default the command, while it runs on: what it waits for, its threads and their system calls,
 open files, sockets and who has the other end of pipes, limits, memory, children, cgroup. Nothing is traced or stopped.
-Secrets in its arguments and environment are masked.
+Secrets in its arguments and environment are masked, also where they turn up in paths.
 
   --all             every thread, open file, mapped file and variable (default: the first few; --json has all)
   --signal          then ask the runtime in it, where that does no harm: Node started with --report-on-signal writes
@@ -14,6 +14,15 @@ Secrets in its arguments and environment are masked.
   --signal=QUIT     ... also Go, which prints its goroutines on QUIT and ENDS
 
 Exit status: 0 done; 1 no signal was sent; 2 wrong usage; 3 there is no such process.
+`,
+  diff: `ddbg diff [--stat|--raw] [PATH ...]
+
+What overlays have changed, against what was there before the first of them; of PATHs, what is at and below them.
+
+  --stat            one line a file, without its content
+  --raw             for patch(1): nothing is masked or escaped, secrets are in it. ddbg diff --raw | patch -p1 -d DIR
+
+Exit status: 0 done; 2 wrong usage; 4 another user's.
 `,
   check: `ddbg check
 

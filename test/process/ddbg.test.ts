@@ -2,16 +2,19 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { tarOf } from '../overlay/archives.ts';
+import { hasTool, run } from '../overlay/reading.ts';
 import { dist, type Entry, isRoot, node, runEntry, script, startEntry, temporaryFolder } from './harness.ts';
 
 const bin = join(dist, 'ddbg.cjs');
@@ -27,12 +30,13 @@ interface Said {
 function ddbg(
   stateDir: string,
   args: readonly string[],
-  options: { uid?: number; env?: NodeJS.ProcessEnv } = {},
+  options: { uid?: number; env?: NodeJS.ProcessEnv; cwd?: string } = {},
 ): Said {
-  const { uid } = options;
+  const { uid, cwd } = options;
   const { status, stdout, stderr } = spawnSync(node, [bin, `--state-dir=${stateDir}`, ...args], {
     encoding: 'utf8',
     env: { PATH: process.env.PATH, ...options.env },
+    ...(cwd === undefined ? {} : { cwd }),
     ...(uid === undefined ? {} : { uid, gid: uid }),
   });
   return { status: status ?? -1, stdout, stderr };
@@ -291,6 +295,75 @@ describe.each(hosts)('$name', ({ start }) => {
     expect(ddbg(held.stateDir, ['diff']).stdout).toContain('no overlay has changed anything');
   });
 
+  test('diff: of a path as it is typed; --raw is for patch(1), to the byte', async () => {
+    const root = join(temporaryFolder(), 'root');
+    mkdirSync(join(root, 'etc'), { recursive: true });
+    const before = 'one\n\ntwo\n\n\n\n \n';
+    const after = 'PASSWORD=hunter2hunter2\n\ntwo \u001b[31m\n\n\n\n \n';
+    writeFileSync(join(root, 'etc/app.conf'), before);
+    const names = [Buffer.from('a b\n"c"\\'), Buffer.from([0x66, 0xff, 0x67]), Buffer.from('grün')];
+    const archive = join(temporaryFolder(), 'p.tar');
+    writeFileSync(
+      archive,
+      tarOf(
+        { name: 'etc/app.conf', content: after },
+        ...names.map((name) => ({ name: Buffer.concat([Buffer.from('etc/'), name]), content: 'new' })),
+      ),
+    );
+    const held = await parked(
+      start(['sh', '-c', 'exit 3'], {
+        flags: [`--root=${root}`],
+        env: { DEBUG: `stayalive,fstree=${archive}`, PASSWORD: 'hunter2hunter2' },
+      }),
+    );
+    const masked = ddbg(held.stateDir, ['diff', '/etc/app.conf']);
+    expect(masked.stdout).toContain('+PASSWORD=***\n');
+    expect(masked.stdout).toContain('+two \\u001b[31m\n');
+    expect(masked.stderr).toContain('shown as ***');
+    expect(ddbg(held.stateDir, ['diff', '--stat']).stderr).toBe('');
+    expect(ddbg(held.stateDir, ['diff', '/etc/grün'])).toMatchObject({
+      stdout: expect.stringContaining('+++ b/etc/grün\n'),
+      stderr: '',
+    });
+    expect(ddbg(held.stateDir, ['diff', '--stat', '.'], { cwd: join(root, 'etc') }).stdout).toMatch(
+      /^new(.*\n){4}$/,
+    );
+    expect(ddbg(held.stateDir, ['diff', '--stat', 'app.conf'], { cwd: join(root, 'etc') }).stdout).toMatch(
+      /^replaced \/etc\/app.conf.*\n$/,
+    );
+    expect(ddbg(held.stateDir, ['diff', '/nonexist']).stdout).toMatch(
+      /^no overlay has changed anything below \/nonexist; /,
+    );
+    const raw = ddbg(held.stateDir, ['diff', '--raw']);
+    expect(raw.stderr).toBe('');
+    expect(raw.stdout).toContain('+++ "b/etc/a b\\n\\"c\\"\\\\"\n');
+    expect(raw.stdout).toContain('+++ "b/etc/f\\377g"\n');
+    if (!hasTool('patch')) return;
+    const copy = temporaryFolder();
+    mkdirSync(join(copy, 'etc'));
+    writeFileSync(join(copy, 'etc/app.conf'), before);
+    run('patch', ['-p1', '-d', copy], undefined, Buffer.from(raw.stdout)); // throws where it fails
+    expect(readFileSync(join(copy, 'etc/app.conf'), 'utf8')).toBe(after);
+    for (const name of names)
+      expect(readFileSync(Buffer.concat([Buffer.from(`${copy}/etc/`), name]), 'utf8')).toBe('new');
+  });
+
+  test('shell on a terminal: the TERM of who asks, where the command had none', async () => {
+    const without = await parked(start(['sh', '-c', 'exit 3']));
+    const other = await parked(start(['sh', '-c', 'exit 3'], { env: { TERM: 'vt52' } }));
+    const shell = (stateDir: string, words = ''): string => {
+      const line = `'${node}' '${bin}' --state-dir='${stateDir}' shell ${words}`;
+      return spawnSync('script', ['-qec', line, '/dev/null'], {
+        encoding: 'utf8',
+        input: 'echo "<$TERM>"; exit\n',
+        env: { PATH: process.env.PATH, TERM: 'xterm-256color' },
+      }).stdout;
+    };
+    expect(shell(without.stateDir)).toContain('<xterm-256color>');
+    expect(shell(other.stateDir)).toContain('<vt52>');
+    expect(shell(without.stateDir, '-- env')).not.toContain('TERM=');
+  });
+
   test('an overlay that failed is laid by the next rerun', async () => {
     const root = temporaryFolder();
     const archive = join(temporaryFolder(), 'late.tar');
@@ -491,12 +564,19 @@ test('what is wrong on the command line: status 2, the rule and the way out; wit
     ['revert', '--runs=0'],
     ['report', 'x'],
     ['output', '--lines=0'],
+    ['shell', '-c', 'ls'],
+    ['wait', '--timeout', '-1'],
   ]) {
     const said = ddbg(place, args);
     expect([args, said.status]).toEqual([args, 2]);
-    expect(said.stderr).toMatch(/^ddbg: /);
+    expect(said.stderr).toMatch(/^ddbg: .*\n(ddbg: {3}.*\n)?$/);
+    expect(said.stderr).not.toContain('positional');
     expect(JSON.parse(ddbg(place, [...args, '--json']).stdout)).toMatchObject({ error: { status: 2 } });
   }
+  const meant = (word: string) => /did you mean ddbg (\w+)\?/.exec(ddbg(place, [word]).stderr)?.[1];
+  const slips = ['statsu', 'stats', 'raport', 'rerrun', 'shel', 'nonsense', 'x'].map(meant);
+  expect(slips).toEqual(['status', 'status', 'report', 'rerun', 'shell', undefined, undefined]);
+  expect(ddbg(place, ['shell', '-c', 'ls']).stderr).toContain('behind --');
   expect(ddbg(place, ['--help']).stdout).toContain('ddbg rerun'.slice(5));
   expect(ddbg(place, ['status'])).toMatchObject({ status: 3, stderr: expect.stringContaining('stayalive') });
 });
@@ -505,4 +585,28 @@ test('without stayalive there is nothing to work on', async () => {
   const place = temporaryFolder();
   await runEntry(['true'], { env: { DEBUG: 'verbose' } });
   expect(ddbg(place, ['status']).status).toBe(3);
+});
+
+test.skipIf(!isRoot)('overlays of other users: said, and as whom they are seen', () => {
+  const [one, other] = [54_321, 54_322];
+  const place = `/tmp/ddbg-${one}`;
+  const ask = (tool: string, uid = 0) => {
+    const own = temporaryFolder();
+    chownSync(own, uid, uid);
+    return ddbg(own, [tool], { uid }).stdout;
+  };
+  mkdirSync(place, { mode: 0o700 });
+  try {
+    writeFileSync(join(place, 'overlay.json'), '{"schema":2,"runs":[]}', { mode: 0o600 });
+    chownSync(place, one, one);
+    expect(ask('diff', other)).toContain(
+      `uid ${one} has state of its own, perhaps an overlay, in ${place}: docker exec --user ${one} ... ddbg diff`,
+    );
+    expect(ask('revert')).toContain(`uid ${one} has an overlay`);
+    expect(ask('diff')).toContain(`uid ${one} has an overlay of its own in ${place}: `);
+    expect(ask('diff', one)).not.toContain(place);
+    expect(ask('diff', one)).toContain('no overlay has changed anything');
+  } finally {
+    rmSync(place, { recursive: true });
+  }
 });
