@@ -46,7 +46,7 @@ const PARAMETER = /([?&;#])([^=&;#\s]{1,200})=[^&;#\s]*?(?=(?:["']{1,2}[,.:)\]}]
 
 /** What a program says of a file or a word, behind `: `, where else the secret would stand. */
 const REASON =
-  /^(?:permission|access|authentication|authorization|login) (?:is )?(?:denied|failed)|^no such |^(?:is a|not a|is not a) directory|^(?:operation )?not (?:found|permitted|set|allowed|valid|given|provided|configured|supported|executable)\b|^is (?:not|required|missing|empty|invalid|too)\b|^(?:command not found|file (?:exists|name too)|read-only file|too (?:many|short|long)|text file busy|exec format|input\/output|invalid argument|(?:device or )?resource (?:busy|temp)|connection (?:refused|reset|timed)|cannot \w+ |could not |bad (?:file|address|interpreter)|no space left|stale file|broken pipe)|^(?:required|missing|expired|invalid|empty)(?![^\s.,;)])/i;
+  /^(?:permission|access|authentication|authorization|login) (?:is )?(?:denied|failed)|^no such |^(?:is a|not a|is not a) directory|^(?:operation )?not (?:found|permitted|set|allowed|valid|given|provided|configured|supported|executable)\b|^is (?:not|required|missing|empty|invalid|too)\b|^(?:command not found|file (?:exists|name too)|read-only file|too (?:many|short|long)|text file busy|exec format|input\/output|invalid argument|(?:device or )?resource (?:busy|temp)|connection (?:refused|reset|timed)|cannot \w|could not |bad (?:file|address|interpreter)|no space left|stale file|broken pipe)|^(?:required|missing|expired|invalid|empty)(?![^\s.,;)])/i;
 /** Of a file it may be any words. */
 const WORDS = /^[a-z]+ (?:[a-z]+(?![^\s,.;:)]))/i;
 
@@ -79,10 +79,15 @@ function maskUser(text: string): string {
 
 function maskCurl(text: string): string {
   if (!text.includes('curl')) return text;
-  return text.replace(
-    /((?:^|\s)(?:-[uU]|--(?:proxy-)?user)(?:\s{1,3}|=|(?<=-[uU]))["']?[^\s:"'=/-][^\s:"'=/]{0,200}:)(?!\/\/|\d+(?:\s|$))[^\s"']+/g,
-    `$1${MASK}`,
-  );
+  return text
+    .replace(
+      /((?:^|\s)(?:-[uU]|--(?:proxy-)?user)(?:\s{1,3}|=|(?<=-[uU]))["'][^"':=/]{1,200}:)(?!\/\/|\d+["'])[^"']+/g,
+      `$1${MASK}`,
+    )
+    .replace(
+      /((?:^|\s)(?:-[uU]|--(?:proxy-)?user)(?:\s{1,3}|=|(?<=-[uU]))["']?[^\s:"'=/-][^\s:"'=/]{0,200}:)(?!\/\/|\d+(?:\s|$))[^\s"']+/g,
+      `$1${MASK}`,
+    );
 }
 
 /** Secret values shorter than this are not searched for in other values: `1` or `true` would blank half the output. */

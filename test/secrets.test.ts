@@ -142,6 +142,7 @@ describe('what the command’s world shows', () => {
     'SyntaxError: Unexpected token: foo',
     'FATAL: password: authentication failed for user "x"',
     'the token: is required',
+    'secret: cannot read',
     'secret: not found',
     'Basic authentication failed',
     'docker run -u 1000:1000 curl',
@@ -161,6 +162,7 @@ describe('what the command’s world shows', () => {
     ['Cookie: sid=abc; id=def', 'Cookie: ***'],
     ['{"cookie":"sid=abc","a":1}', '{"cookie":"***","a":1}'],
     ["curl -u bob:geheim -H 'Cookie: sid=1' h", "curl -u bob:*** -H 'Cookie: ***' h"],
+    ['curl -u "bob:x y" h', 'curl -u "bob:***" h'],
     ['curl -ubob:geheim --user=bob:x h', 'curl -ubob:*** --user=bob:*** h'],
   ])('what is one goes: %s', (text, masked) => {
     expect(mask(text)).toBe(masked);
