@@ -58,7 +58,7 @@ describe('health', () => {
     await entry.waitFor(/let it go: /);
     expect(look()).toEqual({
       status: 1,
-      stdout: 'parked: the command has faulted and the container is held; ddbg report says more\n',
+      stdout: 'parked: the command has ended and the container is held; ddbg says more\n',
       stderr: '',
     });
     expect(JSON.parse(look('--json').stdout)).toEqual({ schema: 1, isHealthy: false, phase: 'parked' });
