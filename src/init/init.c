@@ -514,6 +514,9 @@ static int run_node(int failure) {
     words[2] = link;
     memcpy(words + 3, arguments + 1, count * sizeof *words);
     setsid(); /* without a controlling terminal: one with tostop would stop it for its lines, and Ctrl-C is ours to tell */
+    uint64_t all = ~0ULL;
+    struct timespec none = {0};
+    while (syscall(SYS_rt_sigtimedwait, &all, NULL, &none, sizeof all) > 0); /* also one that came before that: it waits for us too */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     close_all_but(link_of_node, failure);
     fcntl(link_of_node, F_SETFD, 0);
