@@ -111,16 +111,6 @@ describe.skipIf(cannotCompile).each(inits)('$way', ({ env, ours }) => {
     expect(entry.stdout()).not.toContain('fault');
   });
 
-  test('Ctrl-C at any moment of the start is a stop', async () => {
-    for (let ms = 0; ms < 60; ms += 3) {
-      const entry = onTerminal(ours('sleep', '1000'), { env });
-      await new Promise((resolve) => setTimeout(resolve, ms)); // the moment is what is tested
-      entry.type(CTRL_C);
-      expect([ms, await entry.status]).toEqual([ms, 130]);
-      expect(entry.stdout()).not.toContain('fault');
-    }
-  });
-
   test('bash as the command has job control', async () => {
     const entry = onTerminal(ours('bash', '--norc', '--noprofile', '-i'), { env });
     await entry.waitFor(/PROMPT> /);
