@@ -2,7 +2,7 @@
  * What a run leaves in the state directory for whoever comes in: its record, the environment and place of the command, the
  * report of a fault, the history. None of it may disturb the command or keep the container from being held.
  */
-import { readFileSync } from 'node:fs';
+import { environEntries } from './container/environ.ts';
 import { readStat } from './container/stat.ts';
 import { reasonOf } from './errors.ts';
 import type { Fault } from './fault.ts';
@@ -20,6 +20,7 @@ import type { Watched } from './report/watch.ts';
 import { makeMask, maskArguments, maskUrls } from './secrets.ts';
 import type { State } from './state.ts';
 import { environmentAsShell } from './state.ts';
+import { ownVersion } from './version.ts';
 
 /** The part of the desk (stages.ts) that is written down. */
 export interface Subject {
@@ -138,19 +139,11 @@ export function environmentBytes({ environment }: CommandLine): Buffer {
 export function keepEnvironment(state: State, bytes: Buffer, log: Log): void {
   try {
     state.write('environ', bytes);
-    const variables = bytes
-      .toString('latin1') // byte for byte: a value need not be UTF-8
-      .split('\0')
-      .filter((entry) => entry.includes('='))
-      .map((entry) => splitAt(entry, entry.indexOf('=')));
+    const variables = environEntries(bytes.toString('latin1')); // byte for byte: a value need not be UTF-8
     state.write('environ.sh', Buffer.from(environmentAsShell(variables), 'latin1'));
   } catch (error) {
     log.warn(`cannot keep the environment for whoever execs in: ${reasonOf(error)}`);
   }
-}
-
-function splitAt(text: string, at: number): readonly [string, string] {
-  return [text.slice(0, at), text.slice(at + 1)];
 }
 
 /** The environment and the place of the command, for whoever comes in: first as it was started, then as it goes on. */
@@ -196,11 +189,6 @@ export async function makeReport(
     },
     { at: new Date(), number: life.run, status, summary, meaning },
   );
-}
-
-function ownVersion(): string {
-  const manifest = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(manifest) as { version: string }).version;
 }
 
 export function shown(command: CommandLine): string {

@@ -2,7 +2,7 @@
 /**
  * The bin `ddbg-entry`: argv and environment once, then the pipeline, then its status.
  */
-import { fstatSync, readFileSync, writeSync } from 'node:fs';
+import { fstatSync, writeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { environmentBeforeNpx } from './container/npx.ts';
 import { runEntryOn } from './entry.ts';
@@ -13,6 +13,7 @@ import { OWN_FAILURE } from './outcome.ts';
 import { parseArguments } from './plan.ts';
 import { openLink } from './process/link.ts';
 import { sayFailure } from './stages.ts';
+import { ownVersion } from './version.ts';
 
 const NAME = 'ddbg-entry';
 const dist = fileURLToPath(new URL('.', import.meta.url));
@@ -91,10 +92,8 @@ function answer(argv: readonly string[]): string | undefined {
   switch (asked.question) {
     case 'help':
       return HELP;
-    case 'version': {
-      const manifest = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
-      return `${(JSON.parse(manifest) as { version: string }).version}\n`;
-    }
+    case 'version':
+      return `${ownVersion()}\n`;
     case 'install':
       return `${NAME}: ${install(dist, asked.installDirectory, process.env.PATH)}\n`;
     case undefined:

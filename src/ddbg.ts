@@ -6,6 +6,7 @@ import { writeSync } from 'node:fs';
 import { EntryError, reasonOf } from './errors.ts';
 import type { Answer } from './tool/answer.ts';
 import { STATUS, ToolError } from './tool/answer.ts';
+import { ownVersion } from './version.ts';
 
 const HELP = `ddbg: work in a container that ddbg-entry watches (DEBUG=stayalive), from inside: docker exec -it C ddbg
 
@@ -91,7 +92,7 @@ async function run(words: readonly string[]): Promise<number> {
   try {
     const asked = readArguments(words);
     if (asked === 'help') return print(await helpOn(words), STATUS.done);
-    if (asked === 'version') return print(`${await version()}\n`, STATUS.done);
+    if (asked === 'version') return print(`${ownVersion()}\n`, STATUS.done);
     const { name, argv, directory } = asked;
     if (name === 'shell') return await (await import('./tool/shell.ts')).shell(argv, directory);
     const load = Object.hasOwn(TOOLS, name) ? TOOLS[name] : undefined;
@@ -172,12 +173,6 @@ async function helpOn(words: readonly string[]): Promise<string> {
   const { USAGE } = await import('./tool/usage.ts');
   const name = words.find((word) => Object.hasOwn(USAGE, word));
   return (name === undefined ? undefined : USAGE[name]) ?? HELP;
-}
-
-async function version(): Promise<string> {
-  const { readFileSync } = await import('node:fs');
-  const manifest = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(manifest) as { version: string }).version;
 }
 
 void run(process.argv.slice(2)).then((status) => process.exit(status));

@@ -141,6 +141,7 @@ export function isOf(record: StateRecord, entry: number): boolean {
   return record.pids.entry === entry && readStat(entry)?.startTicks === record.entryStartTicks;
 }
 
+/** First to last; empty where there are none yet. */
 export function readRuns(directory: string): readonly RunRecord[] {
   const record = readJson(join(directory, 'runs.json')) as Partial<RunsRecord> | undefined;
   return record?.schema === 1 && Array.isArray(record.runs) ? record.runs : [];

@@ -5,6 +5,7 @@
  */
 import { readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
+import { parseEnviron } from './environ.ts';
 import { parentOf } from './stat.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -42,14 +43,6 @@ function findNpm(parent: number): number | undefined {
       return false;
     }
   });
-}
-
-/** What is in front of the first = is the name. */
-function parseEnviron(text: string): Environment {
-  const entries = text.split('\0').filter((entry) => entry.includes('='));
-  return Object.fromEntries(
-    entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
-  );
 }
 
 /** As far as it can be told from here: a variable that npm has overwritten is lost. */

@@ -3,6 +3,7 @@
  */
 
 import { setTimeout as delay } from 'node:timers/promises';
+import { parseEnviron } from '../container/environ.ts';
 import { readResourceLimits } from '../container/limits.ts';
 import { becomeUser } from '../container/user.ts';
 import { signalName } from '../outcome.ts';
@@ -72,7 +73,7 @@ async function lookAs(
   const argv =
     commandLine === undefined || commandLine === '' ? null : commandLine.replace(/\0$/, '').split('\0');
   const environ = await readWithin(reader, `${proc}/environ`, 'the environment');
-  const environment = parseEnvironment(environ ?? '');
+  const environment = parseEnviron(environ ?? '');
   const mask = makeMask(environment);
   const maps = await readWithin(reader, `${proc}/maps`, 'the memory map');
   const pointers = threads.flatMap(({ system }) =>
@@ -316,13 +317,6 @@ function readSignals(fields: ReadonlyMap<string, string>): Dump['signals'] {
     ignored: namesIn(read('SigIgn')),
     caught: namesIn(read('SigCgt')),
   };
-}
-
-function parseEnvironment(environ: string): Record<string, string> {
-  const entries = environ.split('\0').filter((entry) => entry.includes('='));
-  return Object.fromEntries(
-    entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
-  );
 }
 
 function tracerOf(fields: ReadonlyMap<string, string>, nameOf: (pid: number) => string | null) {

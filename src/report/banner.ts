@@ -158,6 +158,11 @@ function quote(argument: string): string {
   return /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`;
 }
 
+/** `14:02:11 UTC` of an ISO time. */
+export function showClock(iso: string): string {
+  return `${iso.slice(11, 19)} UTC`;
+}
+
 /** `0.3 s`, `42 s`, `3 min 20 s`, `2 h 5 min`. */
 export function showDuration(ms: number): string {
   const seconds = ms / 1_000;

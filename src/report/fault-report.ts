@@ -8,8 +8,8 @@ import { printable } from '../log.ts';
 import type { Outcome } from '../outcome.ts';
 import { signalNumber } from '../outcome.ts';
 import { makeMask, maskArguments } from '../secrets.ts';
-import { showCommand } from './banner.ts';
-import type { Facts, OverlaySummary, Versions } from './facts.ts';
+import { showClock, showCommand } from './banner.ts';
+import type { Facts, OverlaySummary, RunningProcess, Versions } from './facts.ts';
 import type { Verdict } from './verdict.ts';
 import { bytes, seconds } from './verdict.ts';
 
@@ -43,7 +43,7 @@ export interface FaultReport {
   };
   readonly resources: Resources;
   readonly user: { readonly uid: number; readonly gid: number; readonly cwd: string | null };
-  readonly running: readonly Running[];
+  readonly running: readonly RunningProcess[];
   readonly overlay: OverlaySummary | null;
   readonly core: { readonly path: string; readonly sizeBytes: number; readonly open: string } | null;
   /** The last lines; null: not recorded. `at` is milliseconds since 1970. */
@@ -89,15 +89,6 @@ interface Resources {
   readonly full: readonly string[];
   /** Once a second, the last 60. */
   readonly series: { readonly memoryBytes: readonly number[]; readonly cpus: readonly number[] };
-}
-
-interface Running {
-  readonly pid: number;
-  readonly name: string;
-  readonly relation: Relation;
-  readonly state: string;
-  readonly argv: readonly string[];
-  readonly residentBytes: number;
 }
 
 /** What the report says of the run beside the facts. */
@@ -252,7 +243,10 @@ function headOf(report: FaultReport, columns: number): readonly string[] {
     ...(verdict.hint === null ? [] : wrappedField('hint', verdict.hint, columns)),
     ...verdict.noticed.slice(0, 4).flatMap((line) => wrappedField('beside it', line, columns)),
     '',
-    field('run', `${report.run}, ${report.kind === 'running' ? 'looked at' : 'ended'} ${timeOf(report.at)}`),
+    field(
+      'run',
+      `${report.run}, ${report.kind === 'running' ? 'looked at' : 'ended'} ${report.at.slice(0, 10)} ${showClock(report.at)}`,
+    ),
     field(
       'command',
       showCommand(report.argv, (text) => text),
@@ -269,11 +263,6 @@ function headOf(report: FaultReport, columns: number): readonly string[] {
     ...memoryLine(resources),
     ...cpuLine(resources),
   ];
-}
-
-/** `2026-11-21 21:06:42 UTC` */
-function timeOf(iso: string): string {
-  return `${iso.slice(0, 10)} ${iso.slice(11, 19)} UTC`;
 }
 
 function tailOf(report: FaultReport, columns: number): readonly string[] {

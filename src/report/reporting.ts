@@ -3,6 +3,7 @@
  */
 import { closeSync, constants, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { parseEnviron } from '../container/environ.ts';
 import type { Gathering } from './facts.ts';
 import { gatherFacts } from './facts.ts';
 import type { FaultReport, ReportedRun } from './fault-report.ts';
@@ -20,8 +21,7 @@ export function report(given: Gathering, run: ReportedRun): FaultReport {
 /** What the command's script has exported on its way holds secrets too: `environ`, as the sampler has kept it. */
 function lastEnvironment(directory: string | undefined): Record<string, string> {
   try {
-    const entries = readFileSync(join(directory ?? '', 'environ'), 'utf8').split('\0');
-    return Object.fromEntries(entries.map((entry) => entry.split(/=(.*)/s, 2) as [string, string]));
+    return parseEnviron(readFileSync(join(directory ?? '', 'environ'), 'utf8'));
   } catch {
     return {};
   }

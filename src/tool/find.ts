@@ -4,12 +4,13 @@
 import type { Stats } from 'node:fs';
 import { lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { parseEnviron } from '../container/environ.ts';
 import { readStat } from '../container/stat.ts';
 import type { User } from '../container/user.ts';
 import { asUser } from '../container/user.ts';
 import { reasonOf } from '../errors.ts';
-import type { Phase, StateRecord } from '../life.ts';
-import { isOf, readState } from '../life.ts';
+import type { Phase, RunRecord, StateRecord } from '../life.ts';
+import { isOf, readRuns, readState } from '../life.ts';
 import { usualPlaces } from '../state.ts';
 import { STATUS, ToolError } from './answer.ts';
 
@@ -180,10 +181,12 @@ export function readStateFile(
   }
 }
 
+/** The runs so far, first to last. */
+export function runsOf({ directory, owner }: Found): readonly RunRecord[] {
+  return asUser(owner, () => readRuns(directory));
+}
+
 /** What the command had last, to find its secrets by; empty where that is not known. */
 export function environmentOf(found: Found): Readonly<Record<string, string>> {
-  const entries = readStateFile(found, 'environ')?.toString().split('\0') ?? [];
-  return Object.fromEntries(
-    entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
-  );
+  return parseEnviron(readStateFile(found, 'environ')?.toString() ?? '');
 }

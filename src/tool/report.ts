@@ -3,17 +3,19 @@
  */
 import { readFileSync } from 'node:fs';
 import { asUser } from '../container/user.ts';
-import type { RunRecord, RunsRecord, StateRecord } from '../life.ts';
+import type { RunRecord, StateRecord } from '../life.ts';
 import { reportName } from '../life.ts';
 import { printable } from '../log.ts';
 import type { SignalName } from '../outcome.ts';
+import { showClock } from '../report/banner.ts';
 import type { FaultReport } from '../report/fault-report.ts';
 import { showFaultReport } from '../report/fault-report.ts';
 import { report as makeReport } from '../report/reporting.ts';
+import { ownVersion } from '../version.ts';
 import type { Answer } from './answer.ts';
 import { STATUS, ToolError } from './answer.ts';
 import type { Found } from './find.ts';
-import { findState, readStateFile } from './find.ts';
+import { findState, readStateFile, runsOf } from './find.ts';
 
 /** What a fault was: the last one, or that of a run; or how the run stands that goes on. @throws ToolError */
 export function report(argv: readonly string[], directory?: string): Promise<Answer> {
@@ -73,15 +75,7 @@ function answerWithout(found: Found, run: number | undefined): Answer {
 }
 
 function endOf({ startedAt, durationMs }: RunRecord): string {
-  return `${new Date(Date.parse(startedAt) + durationMs).toISOString().slice(11, 19)} UTC`;
-}
-
-function runsOf(found: Found): readonly RunRecord[] {
-  try {
-    return (JSON.parse(readStateFile(found, 'runs.json')?.toString() ?? '') as RunsRecord).runs;
-  } catch {
-    return []; // there are none yet
-  }
+  return showClock(new Date(Date.parse(startedAt) + durationMs).toISOString());
 }
 
 /** Looked at now, as the state's owner. There is no witness: who samples the command is another process. */
@@ -104,8 +98,7 @@ function liveReport(found: Found, { pids, argv, startedAt, stop, run }: StateRec
         witnessed: undefined,
         stateDirectory: directory,
         ours: [pids.entry, process.pid],
-        version: (JSON.parse(readOr(new URL('../package.json', import.meta.url))) as { version: string })
-          .version,
+        version: ownVersion(),
       },
       { at: new Date(now), number: run, status: undefined, summary: 'runs', meaning: undefined },
     ),

@@ -4,11 +4,11 @@
 import { attachedSessions } from '../container/attached.ts';
 import type { EndRecord, RunRecord } from '../life.ts';
 import { printable } from '../log.ts';
-import { showCommand, showDuration } from '../report/banner.ts';
+import { showClock, showCommand, showDuration } from '../report/banner.ts';
 import type { Answer } from './answer.ts';
 import { STATUS } from './answer.ts';
 import type { Found } from './find.ts';
-import { findState, readStateFile } from './find.ts';
+import { findState, runsOf } from './find.ts';
 
 /** @throws ToolError */
 export function status(_argv: readonly string[], directory?: string): Promise<Answer> {
@@ -31,14 +31,6 @@ export function status(_argv: readonly string[], directory?: string): Promise<An
   });
 }
 
-function runsOf(found: Found): readonly RunRecord[] {
-  try {
-    return JSON.parse(readStateFile(found, 'runs.json')?.toString() ?? '').runs;
-  } catch {
-    return []; // there is none yet
-  }
-}
-
 function describe(
   { phase, record, directory }: Found,
   runs: readonly RunRecord[],
@@ -50,12 +42,12 @@ function describe(
   const ran = last === undefined || phase === 'running' ? '' : `, ran ${showDuration(last.durationMs)}`;
   const pid = pids.command === null ? 'never started' : `pid ${pids.command}`;
   return [
-    `${phase} for ${age}, since ${timeOf(record.phaseSince)}`,
+    `${phase} for ${age}, since ${showClock(record.phaseSince)}`,
     `command:  ${printable(showCommand(record.argv, (text) => text))}   (run ${run}, ${pid}${ran})`,
     `directory ${printable(record.cwd)}, uid ${record.uid}; state in ${directory}`,
     ...(stop === null || phase !== 'running'
       ? []
-      : [`stop:     ${stop.signal} was passed on at ${timeOf(stop.at)}, and it still runs`]),
+      : [`stop:     ${stop.signal} was passed on at ${showClock(stop.at)}, and it still runs`]),
     ...(phase === 'running' ? [] : endLines(end, last)),
     ...(phase === 'parked' && plan.stayAlive?.limitMs !== undefined
       ? [`limit:    ${showDuration(plan.stayAlive.limitMs)}; the clock stands while somebody is attached`]
@@ -74,7 +66,7 @@ function endLines(end: EndRecord | null, last: RunRecord | undefined): readonly 
 
 function historyLine({ run, startedAt, durationMs, summary, cause, report }: RunRecord): string {
   const kept = report === null ? '' : `   (ddbg report ${run})`;
-  return `  ${run}  ${timeOf(startedAt)}  ${showDuration(durationMs)}  ${cause ?? summary}${kept}`;
+  return `  ${run}  ${showClock(startedAt)}  ${showDuration(durationMs)}  ${cause ?? summary}${kept}`;
 }
 
 function whatNext({ phase, record }: Found): readonly string[] {
@@ -93,9 +85,4 @@ function whatNext({ phase, record }: Found): readonly string[] {
     case 'ended':
       return ['nothing is left to do'];
   }
-}
-
-/** As the log of the container may have it: 14:02:11 UTC. */
-function timeOf(iso: string): string {
-  return `${iso.slice(11, 19)} UTC`;
 }
