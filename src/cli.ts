@@ -4,6 +4,7 @@
  */
 import { fstatSync, writeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { findCarrier } from './carrier.ts';
 import { environmentBeforeNpx } from './container/npx.ts';
 import { runEntryOn } from './entry.ts';
 import { bareHost, nativeHost } from './host.ts';
@@ -108,13 +109,13 @@ async function leaveInspectorToCommand(): Promise<void> {
   close();
 }
 
-/** The init hides the variables that Node takes for its own: init/init.c. */
+/** The init hides the variables that Node and its loader take for their own, and adds the carrier's certificates: init/init.c. */
 function unhide(environment: Readonly<Record<string, string | undefined>>) {
+  const added = environment.NODE_EXTRA_CA_CERTS === findCarrier()?.certificates ? 'NODE_EXTRA_CA_CERTS' : '';
   return Object.fromEntries(
-    Object.entries(environment).map(([name, value]) => [
-      name.replace(/^DDBG_HIDDEN_(?=NODE_)/, ''),
-      value ?? '',
-    ]),
+    Object.entries(environment)
+      .filter(([name]) => name !== added)
+      .map(([name, value]) => [name.replace(/^DDBG_HIDDEN_/, ''), value ?? '']),
   );
 }
 

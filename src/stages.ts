@@ -3,6 +3,7 @@
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { findCarrier } from './carrier.ts';
 import type { StateChange } from './chronicle.ts';
 import {
   environmentBytes,
@@ -326,7 +327,8 @@ export async function holdContainer(
   desk.record({ phase: 'parked' });
   if (run.pid === undefined && state !== undefined)
     keepEnvironment(state, environmentBytes(plan.command), log); // what it would have had
-  const shell = SHELLS.find((name) => which(name, plan.command.environment.PATH));
+  const carrier = findCarrier();
+  const isInPath = (name: string): boolean => which(name, plan.command.environment.PATH) !== undefined;
   const banner = parkBanner({
     fault,
     cause: causeLine(report),
@@ -335,8 +337,9 @@ export async function holdContainer(
     durationMs: run.durationMs,
     container: identifyContainer(readClues()),
     ownPid: host.pid,
-    shell,
-    hasTool: ['ddbg', 'node'].every((name) => which(name, plan.command.environment.PATH)),
+    shell: SHELLS.find(isInPath),
+    hasOwnShell: carrier !== undefined,
+    tool: carrier?.tool ?? (isInPath('ddbg') && isInPath('node') ? 'ddbg' : undefined),
     stateDirectory: state?.directory,
     limitMs,
     now: new Date(),

@@ -11,6 +11,7 @@ const well: Facts = {
   nodeVersion: '22.15.0',
   leastNodeVersion: '20.18.1',
   nodeInPath: '/usr/local/bin/node',
+  carrierTool: undefined,
   environmentSets: [],
   shells: ['bash', 'sh'],
   tools: { ps: true, curl: true },
@@ -48,6 +49,18 @@ describe('check', () => {
     ['node not in PATH', { nodeInPath: undefined }, 'problem', /PATH does not find node/],
     ['words in ENV', { environmentSets: ['DEBUG'] }, 'note', /every container of this image/],
     ['no shell', { shells: [] }, 'note', /nobody can work in a container/],
+    [
+      'no shell, but the carrier’s',
+      { shells: [], carrierTool: '/ddbg/bin/ddbg' },
+      'ok',
+      /\/ddbg\/bin\/ddbg shell brings busybox along/,
+    ],
+    [
+      'the carrier, which needs no node',
+      { entry: 'none', nodeInPath: undefined, carrierTool: '/ddbg/bin/ddbg' },
+      'ok',
+      /with its own libraries/,
+    ],
     [
       'no state directory',
       { stateDirectories: state },

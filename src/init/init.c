@@ -7,6 +7,7 @@
  *     on         the same, but node (cli.cjs) is asked first and says what to do; the command outlives node
  *     parked     waits alone, for whoever lets the container go
  *     --stand    no init at all: `ddbg shell` starts what it runs through us, where the command stood
+ *     ddbg       called so, as in the carrier image, whose node no PATH finds: node becomes the tool in our place
  *
  *     PLANNING --start--> RUNNING --end--> [GRACE] --> JUDGING --park--> PARKED --USR1--> PLANNING
  *        '------------------------------- exit, become ------------------'
@@ -444,7 +445,11 @@ static int start_command(void) {
 
 /* ---- node -------------------------------------------------------------------------------------------------------- */
 
-static char *node_file, *cli_file;
+static char *node_file, *bundle_file;
+
+/* In the carrier image: its node must not need the libc of the image that it has come to, so a loader of its own starts
+ * it, with the libraries beside it. NULL: node is one like others. */
+static char *own_loader;
 
 static bool is_program(const char *file) {
     struct stat found;
@@ -457,62 +462,92 @@ static const char *named_node(void) {
     return named != NULL && *named != '\0' ? named : NULL;
 }
 
-/* That one, or the one beside us or in PATH. NULL: there is none. */
-static char *find_node(const char *folder) {
+/* That one, or the one in PATH. NULL: there is none. */
+static char *find_node(void) {
     const char *named = named_node(), *path = getenv("PATH");
     if (named != NULL) return is_program(named) ? must(strdup(named)) : NULL;
-    char *file = join(folder, strlen(folder), "node");
-    while (!is_program(file)) {
-        free(file);
-        if (path == NULL || *path == '\0') return NULL;
+    while (path != NULL && *path != '\0') {
         size_t length = strcspn(path, ":");
-        file = join(path, length, "node");
+        char *file = join(path, length, "node");
+        if (is_program(file)) return file;
+        free(file);
         path += length + (path[length] == ':');
     }
-    return file;
-}
-
-/* We are PACKAGE/dist/init/PLATFORM/ddbg-init. Returns NULL, or what is missing. */
-static const char *find_programs(void) {
-    static char folder[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", folder, sizeof folder - 1);
-    if (length < 0) return "/proc is not mounted, and the rest of the package is found by it";
-    folder[length] = '\0';
-    *strrchr(folder, '/') = '\0';
-    node_file = find_node(folder);
-    cli_file = join(folder, strlen(folder), "../../cli.cjs");
-    if (node_file == NULL && named_node() != NULL) return "DDBG_NODE names no program";
-    if (node_file == NULL) return "there is no node in PATH; DDBG_NODE=/path/to/node names one";
-    if (access(cli_file, R_OK) != 0) return "the rest of the package is not there: link to its init, do not copy it";
     return NULL;
 }
 
-/* Node would take these for its own, and they are the command's: src/cli.ts puts the names right again. */
+static char package[PATH_MAX]; /* its folder; '' for / */
+
+static char *in_package(const char *name) {
+    char *file;
+    return asprintf(&file, "%s/%s", package, name) < 0 ? must(NULL) : file;
+}
+
+/* We are PACKAGE/dist/init/PLATFORM/ddbg-init. Returns NULL, or what is missing. */
+static const char *find_programs(const char *bundle) {
+    ssize_t length = readlink("/proc/self/exe", package, sizeof package - 1);
+    if (length < 0) return "/proc is not mounted, and the rest of the package is found by it";
+    package[length] = '\0';
+    for (int level = 0; level < 4; level++) {
+        char *last = strrchr(package, '/');
+        if (last == NULL) return "the rest of the package is not there: link to its init, do not copy it";
+        *last = '\0';
+    }
+    char *loader = in_package("lib/ld.so");
+    if (named_node() == NULL && is_program(loader)) own_loader = loader;
+    node_file = own_loader != NULL ? in_package("lib/node") : find_node();
+    bundle_file = in_package(bundle);
+    if (node_file == NULL && named_node() != NULL) return "DDBG_NODE names no program";
+    if (node_file == NULL) return "there is no node in PATH; DDBG_NODE=/path/to/node names one";
+    if (access(bundle_file, R_OK) != 0) return "the rest of the package is not there: link to its init, do not copy it";
+    return NULL;
+}
+
+/* Node, or its loader, would take these for its own, and they are the command's: src/cli.ts puts the names right again. */
 static char **environment_of_node(void) {
-    static const char *const HIDDEN[] = {"NODE_OPTIONS=", "NODE_V8_COVERAGE=", "NODE_DEBUG="};
+    static const char *const HIDDEN[] = {"NODE_OPTIONS=", "NODE_V8_COVERAGE=", "NODE_DEBUG=",
+        "LD_", "GLIBC_TUNABLES=", "OPENSSL_CONF=", "NODE_ICU_DATA="}; /* the last four only hurt a node with its own loader */
+    int names = own_loader == NULL ? 3 : 7;
     size_t count = count_of(environ);
-    char **hidden = must(malloc((count + 1) * sizeof *hidden));
+    char **hidden = must(malloc((count + 2) * sizeof *hidden));
     for (size_t at = 0; at <= count; at++) {
         hidden[at] = environ[at];
-        for (int name = 0; at < count && name < 3; name++) {
+        for (int name = 0; at < count && name < names; name++) {
             if (strncmp(environ[at], HIDDEN[name], strlen(HIDDEN[name])) != 0) continue;
             hidden[at] = must(malloc(strlen(environ[at]) + sizeof "DDBG_HIDDEN_"));
             sprintf(hidden[at], "DDBG_HIDDEN_%s", environ[at]);
         }
     }
+    if (own_loader != NULL && getenv("NODE_EXTRA_CA_CERTS") == NULL) {
+        if (asprintf(&hidden[count], "NODE_EXTRA_CA_CERTS=%s/share/ca-certificates.crt", package) < 0) must(NULL);
+        hidden[count + 1] = NULL;
+    }
     return hidden;
+}
+
+/* Returns why not. `link`, if there is one, is node's first argument, before ours. */
+static int exec_node(char *link) {
+    size_t count = count_of(arguments), at = 0;
+    char **words = must(malloc((count + 9) * sizeof *words)), *program = node_file;
+    if (own_loader != NULL) {
+        program = own_loader;
+        char *loading[] = {own_loader, "--argv0", node_file, "--inhibit-cache", "--library-path", in_package("lib")}; /* ld.so(8) */
+        memcpy(words, loading, sizeof loading);
+        at = sizeof loading / sizeof *loading;
+    }
+    words[at++] = node_file;
+    words[at++] = bundle_file;
+    if (link != NULL) words[at++] = link;
+    memcpy(words + at, arguments + 1, count * sizeof *words);
+    execve(program, words, environment_of_node());
+    return errno;
 }
 
 static int link_of_node;
 
 static int run_node(int failure) {
-    size_t count = count_of(arguments);
-    char link[32], **words = must(malloc((count + 3) * sizeof *words));
+    char link[32];
     sprintf(link, "--init-link=%d", link_of_node);
-    words[0] = node_file;
-    words[1] = cli_file;
-    words[2] = link;
-    memcpy(words + 3, arguments + 1, count * sizeof *words);
     setsid(); /* without a controlling terminal: one with tostop would stop it for its lines, and Ctrl-C is ours to tell */
     uint64_t all = ~0ULL;
     struct timespec none = {0};
@@ -520,10 +555,8 @@ static int run_node(int failure) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     close_all_but(link_of_node, failure);
     fcntl(link_of_node, F_SETFD, 0);
-    char **envp = environment_of_node();
     restore_signals();
-    execve(node_file, words, envp);
-    return errno;
+    return exec_node(link);
 }
 
 /* Returns 0, or the errno of why not. */
@@ -1137,8 +1170,17 @@ static int descriptor_to_stand(int count, char **argv) {
     return fd > 2 && fstat(fd, &found) == 0 && S_ISSOCK(found.st_mode) ? fd : -1;
 }
 
+static _Noreturn void become_tool(void) {
+    const char *missing = find_programs("dist/ddbg.cjs");
+    if (missing == NULL) missing = strerror(exec_node(NULL));
+    dprintf(STDERR_FILENO, "ddbg: cannot start: %s\n", missing);
+    exit(OWN_FAILURE);
+}
+
 int main(int count, char **argv) {
     arguments = argv;
+    const char *name = count > 0 ? strrchr(argv[0], '/') : NULL;
+    if (count > 0 && strcmp(name != NULL ? name + 1 : argv[0], "ddbg") == 0) become_tool();
     int standing = descriptor_to_stand(count, argv);
     if (standing >= 0) stand(standing, argv + 2);
     bool is_question = read_flags(count > 0 ? argv + 1 : argv);
@@ -1147,7 +1189,7 @@ int main(int count, char **argv) {
         stays = true;
         if (words == NOTHING) words = PERHAPS;
     }
-    const char *missing = is_question || words != NOTHING ? find_programs() : NULL;
+    const char *missing = is_question || words != NOTHING ? find_programs("dist/cli.cjs") : NULL;
     if (missing != NULL && words == PERHAPS && !is_question) words = NOTHING; /* only a slip of the pen */
     else if (missing != NULL) FAIL("cannot do what is asked for: %s", missing);
     if (!is_question && *given_command == NULL)

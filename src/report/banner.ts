@@ -20,8 +20,10 @@ export interface BannerFacts {
   readonly ownPid: number;
   /** The best shell of this image, or undefined when it has none. */
   readonly shell: string | undefined;
-  /** Whether the bin `ddbg`, and the node that it needs, are in PATH. */
-  readonly hasTool: boolean;
+  /** Whether `ddbg shell` brings a shell along. */
+  readonly hasOwnShell: boolean;
+  /** What is typed for the tool `ddbg`; undefined: it, or the node that it needs, is not in PATH. */
+  readonly tool: string | undefined;
   /** Where the state directory is; undefined: there is none. */
   readonly stateDirectory: string | undefined;
   readonly limitMs: number | undefined;
@@ -88,12 +90,14 @@ export function stayAliveHint(
 }
 
 function attachLine(facts: BannerFacts): string {
-  const { container, shell, hasTool, stateDirectory } = facts;
+  const { container, shell, tool, hasOwnShell, stateDirectory } = facts;
   if (container.evidence === undefined) return 'this is no container: look around from another terminal';
-  if (shell === undefined) return withoutShell(container);
-  if (!hasTool) return execLine(container, shell, '-it ');
+  if (shell === undefined && !hasOwnShell) return withoutShell(container);
+  if (tool === undefined) return execLine(container, shell ?? '', '-it ');
+  const line = execLine(container, `${tool} shell`, '-it ');
+  if (shell === undefined) return line;
   const environment = stateDirectory === undefined ? '' : `, and there: . ${stateDirectory}/environ.sh`;
-  return `${execLine(container, 'ddbg shell', '-it ')}   or ${shell}${environment}`;
+  return `${line}   or ${shell}${environment}`;
 }
 
 function withoutShell({ engine, pod, ...container }: Container): string {
@@ -114,28 +118,29 @@ function execLine(container: Container, command: string, flags = ''): string {
   return `kubectl exec ${flags}${podName(pod)}${one} -- ${command}`;
 }
 
-function toolLines({ container, hasTool }: BannerFacts): readonly string[] {
-  if (!hasTool) return [];
+function toolLines({ container, tool }: BannerFacts): readonly string[] {
+  if (tool === undefined) return [];
   const line = (command: string) =>
     container.evidence === undefined ? command : execLine(container, command);
-  return [`what happened: ${line('ddbg report')}`, `again:       ${line('ddbg rerun')}`];
+  return [`what happened: ${line(`${tool} report`)}`, `again:       ${line(`${tool} rerun`)}`];
 }
 
-function releaseLine({ container, ownPid, shell, hasTool, isReachedByStops }: BannerFacts): string {
+function releaseLine({ container, ownPid, shell, tool, isReachedByStops }: BannerFacts): string {
   const { id = 'CONTAINER', pod } = container;
   if (container.evidence === undefined) return `kill ${ownPid}`;
-  const inside = hasTool ? 'ddbg release' : shell === undefined ? undefined : `kill ${ownPid}`;
+  const killing = shell === undefined ? undefined : `kill ${ownPid}`;
+  const inside = tool === undefined ? killing : `${tool} release`;
   if (pod === undefined && isReachedByStops) {
     const outside = `${clientOf(container)} stop ${id}`;
     return inside === undefined ? outside : `${outside}   or, inside: ${inside}`;
   }
-  if (hasTool) return execLine(container, 'ddbg release');
+  if (tool !== undefined) return execLine(container, `${tool} release`);
   if (shell !== undefined) return execLine(container, `${shell} -c 'kill ${ownPid}'`);
   return pod === undefined ? `${clientOf(container)} kill ${id}` : `kubectl delete pod ${podName(pod)}`;
 }
 
-function environmentLines({ stateDirectory, shell, hasTool }: BannerFacts): readonly string[] {
-  if (stateDirectory === undefined || shell === undefined || hasTool) return [];
+function environmentLines({ stateDirectory, shell, tool }: BannerFacts): readonly string[] {
+  if (stateDirectory === undefined || shell === undefined || tool !== undefined) return [];
   return [`its environment, once inside: . ${stateDirectory}/environ.sh`];
 }
 

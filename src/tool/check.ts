@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { findCarrier } from '../carrier.ts';
 import type { CgroupLimits, ResourceLimit } from '../container/limits.ts';
 import { readCgroupLimits, readResourceLimits } from '../container/limits.ts';
 import { showBytes } from '../dump/words.ts';
@@ -78,6 +79,8 @@ export interface Facts {
   readonly nodeVersion: string;
   readonly leastNodeVersion: string;
   readonly nodeInPath: string | undefined;
+  /** Where the carrier's tool is; undefined: node is the image's. */
+  readonly carrierTool: string | undefined;
   /** The words of ours that the image's environment has already. */
   readonly environmentSets: readonly string[];
   readonly shells: readonly string[];
@@ -121,6 +124,7 @@ function gatherFacts(environment: NodeJS.ProcessEnv): Facts {
     nodeVersion: process.versions.node,
     leastNodeVersion: leastNodeVersion(),
     nodeInPath: which('node', path),
+    carrierTool: findCarrier()?.tool,
     environmentSets: ['DDBG', 'DEBUG'].filter((name) =>
       /verbose|stayalive|fstree/.test(environment[name] ?? ''),
     ),
@@ -270,8 +274,13 @@ export function judge(facts: Facts): readonly Finding[] {
 }
 
 /** What an ENTRYPOINT of ["ddbg-entry", "--", ...] makes PID 1. */
-function judgeEntry({ entry, entryFile, initFailure, nodeVersion }: Facts): Finding {
+function judgeEntry({ entry, entryFile, initFailure, nodeVersion, carrierTool }: Facts): Finding {
   const subject = 'pid 1';
+  if (carrierTool !== undefined)
+    return ok(
+      subject,
+      `${dirname(carrierTool)}/ddbg-entry, of the carrier image: off it becomes the command, with a word of ours it stays in front`,
+    );
   if (entry === 'none')
     return problem(
       subject,
@@ -306,7 +315,9 @@ function judgeInit({ initFailure, platform, entry }: Facts): Finding {
     : note('native init', said, 'until that is mended, leave out ddbg-entry --install');
 }
 
-function judgeNode({ nodeVersion, leastNodeVersion, nodeInPath }: Facts): readonly Finding[] {
+function judgeNode({ nodeVersion, leastNodeVersion, nodeInPath, carrierTool }: Facts): readonly Finding[] {
+  if (carrierTool !== undefined)
+    return [ok('node', `${nodeVersion}, with its own libraries: the image needs none`)];
   const version = isOlder(nodeVersion, leastNodeVersion)
     ? problem(
         'node',
@@ -345,8 +356,10 @@ function judgeEnvironment({ environmentSets }: Facts): readonly Finding[] {
   );
 }
 
-function judgeShells({ shells }: Facts): Finding {
+function judgeShells({ shells, carrierTool }: Facts): Finding {
   const [best] = shells;
+  if (best === undefined && carrierTool !== undefined)
+    return ok('shells', `the image has none: ${carrierTool} shell brings busybox along`);
   if (best === undefined)
     return note(
       'shells',

@@ -3,7 +3,7 @@
  * on the terminal of whoever asks.
  */
 import type { ChildProcess } from 'node:child_process';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import {
   accessSync,
   chmodSync,
@@ -17,6 +17,7 @@ import {
 import { basename, join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { findCarrier } from '../carrier.ts';
 import { readStat } from '../container/stat.ts';
 import { errnoOf, reasonOf } from '../errors.ts';
 import { initFile } from '../install.ts';
@@ -59,7 +60,7 @@ export async function shell(argv: readonly string[], directory?: string): Promis
   const rc = words.length > 0 ? undefined : chooseShell(found, variables);
   const added = rc === undefined ? [] : [...rc.variables, ...terminalOf(variables)];
   try {
-    return await run(rc?.argv ?? words, [...variables, ...added], standing);
+    return await run(rc?.argv ?? findProgram(words, variables), [...variables, ...added], standing);
   } finally {
     rc?.remove();
   }
@@ -99,25 +100,24 @@ interface Chosen {
 
 /** The prompt says where one is. Not by PS1 in the environment: what is started from there must see the command's. */
 function chooseShell(found: Found, variables: readonly string[]): Chosen {
-  const path = lastValueOf(variables, 'PATH');
-  const file = SHELLS.map((name) => which(name, path)).find((each) => each !== undefined);
-  if (file === undefined) {
+  const words = findShell(lastValueOf(variables, 'PATH'));
+  if (words === undefined) {
     throw new ToolError(
       STATUS.nothing,
       `this image has none of ${SHELLS.join(', ')} in PATH`,
       'name a program: ddbg shell -- PROGRAM ARG...',
     );
   }
-  const plain = { argv: [file], variables: [], remove: () => {} };
+  const plain = { argv: words, variables: [], remove: () => {} };
   if (!isInteractive()) return plain; // a script on stdin needs no prompt
   const folder = makePublicFolder();
   if (folder === undefined) return plain;
   const remove = (): void => rmSync(folder, { recursive: true, force: true });
   const prompt = promptOf(found);
-  const name = basename(realpathSync(file));
+  const name = basename(realpathSync(words[0] ?? ''));
   if (name.startsWith('bash')) {
     const rc = putFile(folder, 'bashrc', `[ -r ~/.bashrc ] && . ~/.bashrc\nPS1='${prompt}'"$PS1"\n`);
-    return { argv: [file, '--rcfile', rc], variables: [], remove };
+    return { argv: [...words, '--rcfile', rc], variables: [], remove };
   }
   const setting = name.startsWith('zsh') ? 'ZDOTDIR' : 'ENV';
   const before = lastValueOf(variables, setting);
@@ -129,14 +129,36 @@ function chooseShell(found: Found, variables: readonly string[]): Chosen {
       '.zshrc',
       `${restore}\n[ -r "\${ZDOTDIR-$HOME}/.zshrc" ] && . "\${ZDOTDIR-$HOME}/.zshrc"\nPS1='${prompt}'"$PS1"\n`,
     );
-    return { argv: [file], variables: [`ZDOTDIR=${folder}`], remove };
+    return { argv: words, variables: [`ZDOTDIR=${folder}`], remove };
   }
   const rc = putFile(
     folder,
     'shrc',
     `${restore}\n[ -r "\${ENV-}" ] && . "$ENV"\nPS1='${prompt}'"\${PS1-$ }"\n`,
   );
-  return { argv: [file], variables: [`ENV=${rc}`], remove };
+  return { argv: words, variables: [`ENV=${rc}`], remove };
+}
+
+/** The image's best, else the carrier's. */
+function findShell(path: string | undefined): readonly string[] | undefined {
+  const file = SHELLS.map((name) => which(name, path)).find((each) => each !== undefined);
+  if (file !== undefined) return [file];
+  const busybox = findCarrier()?.busybox;
+  return busybox === undefined ? undefined : [busybox, 'sh'];
+}
+
+/** A program that the image does not have may be one of the carrier's busybox. */
+function findProgram(words: readonly string[], variables: readonly string[]): readonly string[] {
+  const [name = ''] = words;
+  const busybox = findCarrier()?.busybox;
+  if (
+    busybox === undefined ||
+    name.includes('/') ||
+    which(name, lastValueOf(variables, 'PATH')) !== undefined
+  )
+    return words;
+  const { stdout } = spawnSync(busybox, ['--list'], { encoding: 'utf8' });
+  return stdout.split('\n').includes(name) ? [busybox, ...words] : words;
 }
 
 function isInteractive(): boolean {

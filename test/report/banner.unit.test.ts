@@ -13,7 +13,8 @@ const facts: BannerFacts = {
   container: { evidence: '/.dockerenv', engine: 'docker', id: '3f2a3f2a3f2a', pod: undefined },
   ownPid: 1,
   shell: 'bash',
-  hasTool: false,
+  hasOwnShell: false,
+  tool: undefined,
   stateDirectory: '/run/ddbg',
   limitMs: 1_800_000,
   now: new Date('2026-11-21T14:05:59Z'),
@@ -37,7 +38,7 @@ test('what happened, how to get in, how to let go', () => {
 });
 
 test('with ddbg in PATH its words are the lines, and there are nine at most', () => {
-  expect(parkBanner({ ...facts, hasTool: true }).slice(2)).toEqual([
+  expect(parkBanner({ ...facts, tool: 'ddbg' }).slice(2)).toEqual([
     expect.stringMatching(/^usually means: /),
     expect.stringMatching(/^the container stays for 30 min/),
     'get in:      docker exec -it 3f2a3f2a3f2a ddbg shell   or bash, and there: . /run/ddbg/environ.sh',
@@ -94,7 +95,7 @@ test.each<[string, Partial<BannerFacts>, readonly string[]]>([
   ],
   [
     'a pod, with the tool',
-    { container: pod(), hasTool: true },
+    { container: pod(), tool: 'ddbg' },
     [
       'kubectl exec -it web-1 -n shop -c app -- ddbg shell   or bash, and there: . /run/ddbg/environ.sh',
       'kubectl exec web-1 -n shop -c app -- ddbg report',
@@ -122,12 +123,22 @@ test.each<[string, Partial<BannerFacts>, readonly string[]]>([
   ],
   [
     'no shell, with the tool',
-    { ...none, hasTool: true },
+    { ...none, tool: 'ddbg' },
     [
       'this image has no shell; docker cp 3f2a3f2a3f2a:/PATH . copies files out',
       'docker exec 3f2a3f2a3f2a ddbg report',
       'docker exec 3f2a3f2a3f2a ddbg rerun',
       'docker stop 3f2a3f2a3f2a   or, inside: ddbg release',
+    ],
+  ],
+  [
+    'no shell, in the carrier, which brings one',
+    { ...none, tool: '/ddbg/bin/ddbg', hasOwnShell: true },
+    [
+      'docker exec -it 3f2a3f2a3f2a /ddbg/bin/ddbg shell',
+      'docker exec 3f2a3f2a3f2a /ddbg/bin/ddbg report',
+      'docker exec 3f2a3f2a3f2a /ddbg/bin/ddbg rerun',
+      'docker stop 3f2a3f2a3f2a   or, inside: /ddbg/bin/ddbg release',
     ],
   ],
   [
@@ -137,7 +148,7 @@ test.each<[string, Partial<BannerFacts>, readonly string[]]>([
   ],
   [
     'no state directory, with the tool',
-    { stateDirectory: undefined, hasTool: true },
+    { stateDirectory: undefined, tool: 'ddbg' },
     [
       'docker exec -it 3f2a3f2a3f2a ddbg shell   or bash',
       'docker exec 3f2a3f2a3f2a ddbg report',
@@ -147,7 +158,7 @@ test.each<[string, Partial<BannerFacts>, readonly string[]]>([
   ],
   [
     'no container at all',
-    { container: { ...facts.container, evidence: undefined }, hasTool: true },
+    { container: { ...facts.container, evidence: undefined }, tool: 'ddbg' },
     ['this is no container: look around from another terminal', 'ddbg report', 'ddbg rerun', 'kill 1'],
   ],
 ])('the lines for %s', (_, changes, lines) => {
