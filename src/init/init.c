@@ -921,11 +921,11 @@ static void stop_with_command(int number) {
     pid_t parent = getppid(); /* a shell with job control: of our session, and not of our group */
     bool has_shell = getpid() != 1 && getsid(parent) == getsid(0) && getpgid(parent) != getpgrp();
     if (terminal_of(-1) < 0 || (!has_shell && number != SIGTSTP)) return;
-    if (has_shell) {
+    if (has_shell && terminal_of(getpgrp()) < 0) { /* else it has said fg while the command was stopping */
         give_terminal(getpgrp());
         kill(0, SIGSTOP); /* all of the job: `ddbg-entry -- cat | less` */
-        take_and_give_terminal();
     }
+    take_and_give_terminal();
     kill(-command_pid, SIGCONT);
 }
 

@@ -1,5 +1,6 @@
 /** On a real terminal: who has its foreground, that each key arrives once, and that job control works around and in us. */
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { temporaryFolder } from '../process/harness.ts';
@@ -189,6 +190,24 @@ describe.skipIf(cannotCompile).each(inits)('$way', ({ env, ours }) => {
     );
     bash.type('fg\nread by cat\n');
     await bash.waitFor(/read by cat/);
+    stop(bash);
+  });
+
+  test('fg that comes while the command is just stopping: it goes on at once', async () => {
+    const fifo = join(temporaryFolder(), 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    const bash = await inBash(ours('sh', '-c', `echo ready $$; read -r line < ${fifo}; exec cat`), env);
+    bash.run('&');
+    const pid = await readyPid(bash);
+    const ourPid = look(pid)?.parent ?? 0;
+    process.kill(ourPid, 'SIGSTOP'); // it hears of nothing until fg
+    await until(() => look(ourPid)?.state === 'T');
+    writeFileSync(fifo, 'go\n');
+    await until(() => look(pid)?.state === 'T'); // of TTIN
+    bash.type('fg\n');
+    await until(() => inForeground(pid) && look(pid)?.state === 'S');
+    bash.type('read by cat\n');
+    await bash.waitFor(/^read by cat/m);
     stop(bash);
   });
 
