@@ -1,6 +1,6 @@
 /** `ddbg check`: what is made of the facts. That the facts are true, the container tests say. */
 import { describe, expect, it } from 'vitest';
-import type { Facts } from '../src/tool/check.ts';
+import type { Facts, Finding } from '../src/tool/check.ts';
 import { judge } from '../src/tool/check.ts';
 
 const well: Facts = {
@@ -32,7 +32,7 @@ describe('check', () => {
     expect(judge(well).filter(({ level }) => level !== 'ok')).toEqual([]);
   });
 
-  it.each<[string, Partial<Facts>, 'note' | 'problem', RegExp]>([
+  it.each<[string, Partial<Facts>, Finding['level'], RegExp]>([
     ['no ddbg-entry', { entry: 'none', entryFile: undefined }, 'problem', /PATH finds no ddbg-entry/],
     ['another ddbg-entry', { entry: 'other' }, 'problem', /is not this package's/],
     [

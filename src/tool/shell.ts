@@ -114,9 +114,15 @@ function chooseShell(found: Found, variables: readonly string[]): Chosen {
   if (folder === undefined) return plain;
   const remove = (): void => rmSync(folder, { recursive: true, force: true });
   const prompt = promptOf(found);
+  const tool = findCarrier()?.tool;
+  const toolFunction = tool === undefined ? '' : `ddbg() { ${tool} "$@"; }\n`; // PATH stays the command's
   const name = basename(realpathSync(words[0] ?? ''));
   if (name.startsWith('bash')) {
-    const rc = putFile(folder, 'bashrc', `[ -r ~/.bashrc ] && . ~/.bashrc\nPS1='${prompt}'"$PS1"\n`);
+    const rc = putFile(
+      folder,
+      'bashrc',
+      `${toolFunction}[ -r ~/.bashrc ] && . ~/.bashrc\nPS1='${prompt}'"$PS1"\n`,
+    );
     return { argv: [...words, '--rcfile', rc], variables: [], remove };
   }
   const setting = name.startsWith('zsh') ? 'ZDOTDIR' : 'ENV';
@@ -127,14 +133,14 @@ function chooseShell(found: Found, variables: readonly string[]): Chosen {
     putFile(
       folder,
       '.zshrc',
-      `${restore}\n[ -r "\${ZDOTDIR-$HOME}/.zshrc" ] && . "\${ZDOTDIR-$HOME}/.zshrc"\nPS1='${prompt}'"$PS1"\n`,
+      `${restore}\n${toolFunction}[ -r "\${ZDOTDIR-$HOME}/.zshrc" ] && . "\${ZDOTDIR-$HOME}/.zshrc"\nPS1='${prompt}'"$PS1"\n`,
     );
     return { argv: words, variables: [`ZDOTDIR=${folder}`], remove };
   }
   const rc = putFile(
     folder,
     'shrc',
-    `${restore}\n[ -r "\${ENV-}" ] && . "$ENV"\nPS1='${prompt}'"\${PS1-$ }"\n`,
+    `${restore}\n${toolFunction}[ -r "\${ENV-}" ] && . "$ENV"\nPS1='${prompt}'"\${PS1-$ }"\n`,
   );
   return { argv: words, variables: [`ENV=${rc}`], remove };
 }

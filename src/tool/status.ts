@@ -1,6 +1,7 @@
 /**
  * `ddbg`: what is going on, and what to do next.
  */
+import { findCarrier } from '../carrier.ts';
 import { attachedSessions } from '../container/attached.ts';
 import type { EndRecord, RunRecord } from '../life.ts';
 import { printable } from '../log.ts';
@@ -9,6 +10,9 @@ import type { Answer } from './answer.ts';
 import { STATUS } from './answer.ts';
 import type { Found } from './find.ts';
 import { findState, runsOf } from './find.ts';
+
+/** As it is typed: no PATH leads to the carrier's. */
+const TOOL = findCarrier()?.tool ?? 'ddbg';
 
 /** @throws ToolError */
 export function status(_argv: readonly string[], directory?: string): Promise<Answer> {
@@ -65,7 +69,7 @@ function endLines(end: EndRecord | null, last: RunRecord | undefined): readonly 
 }
 
 function historyLine({ run, startedAt, durationMs, summary, cause, report }: RunRecord): string {
-  const kept = report === null ? '' : `   (ddbg report ${run})`;
+  const kept = report === null ? '' : `   (${TOOL} report ${run})`;
   return `  ${run}  ${showClock(startedAt)}  ${showDuration(durationMs)}  ${cause ?? summary}${kept}`;
 }
 
@@ -73,15 +77,15 @@ function whatNext({ phase, record }: Found): readonly string[] {
   switch (phase) {
     case 'parked':
       return [
-        'ddbg report      what has happened',
-        'ddbg shell       a shell where the command stood, with its environment',
-        'ddbg rerun       run it again   (--env NAME=VALUE, --fstree URL, -- OTHER COMMAND)',
-        `ddbg release     let the container end with status ${record.end?.status ?? 0}`,
+        `${TOOL} report      what has happened`,
+        `${TOOL} shell       a shell where the command stood, with its environment`,
+        `${TOOL} rerun       run it again   (--env NAME=VALUE, --fstree URL, -- OTHER COMMAND)`,
+        `${TOOL} release     let the container end with status ${record.end?.status ?? 0}`,
       ];
     case 'running':
-      return ['ddbg dump        what it is doing', 'ddbg shell       a shell with its environment'];
+      return [`${TOOL} dump        what it is doing`, `${TOOL} shell       a shell with its environment`];
     case 'overlay':
-      return ['ddbg wait --for running'];
+      return [`${TOOL} wait --for running`];
     case 'ended':
       return ['nothing is left to do'];
   }

@@ -1,0 +1,353 @@
+/**
+ * The carrier image in any other: the same life in each (off, traced, patched, held, reported, entered, run again), as a
+ * table at the end. The images are made here, from Debian's packages, without an image registry.
+ */
+import { execFileSync } from 'node:child_process';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Container, describeWithEngine, docker, engine, run, start, startWebServer } from './docker.ts';
+import { changes, mountFiles, ownLines, tarGz, waitForPark } from './kit.ts';
+
+const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
+const ENTRY = '/ddbg/bin/ddbg-entry';
+const TOOL = '/ddbg/bin/ddbg';
+const JAVA = '/usr/lib/jvm/java-17-openjdk-amd64/bin/java';
+const CARRIER = 'ddbg-test-carrier';
+const ARCHITECTURE = process.arch === 'arm64' ? 'arm64' : 'amd64';
+
+/** Whoever serves it says what it was given and ends with this status, until somebody mends it. */
+const FAULT = 7;
+
+interface Service {
+  readonly image: string;
+  readonly command: readonly string[];
+  /** What the patch puts in the place of what is wrong. */
+  readonly patch: Readonly<Record<string, string>>;
+  /** The status of its fault. */
+  readonly status: number;
+  /** What it prints, broken and mended. */
+  readonly says: RegExp;
+  /** Whether `verbose` traces it as a script. */
+  readonly trace?: RegExp;
+}
+
+const byStatus = { patch: { 'app/status': '0\n' }, status: FAULT, says: /^up, tenant \w+\n$/ };
+
+const SERVICES = {
+  debian: {
+    image: 'ddbg-test-any-debian',
+    command: ['/app/entrypoint.sh'],
+    trace: /\+ .*entrypoint\.sh:\d+.* cat \/app\/status/,
+    ...byStatus,
+  },
+  busybox: {
+    image: 'ddbg-test-any-busybox',
+    command: ['/app/entrypoint.sh'],
+    trace: /^\+ .*\/app\/status/m,
+    ...byStatus,
+  },
+  static: { image: 'ddbg-test-any-static', command: ['/app/service'], ...byStatus },
+  musl: { image: 'ddbg-test-any-musl', command: ['/app/service'], ...byStatus },
+  python: { image: 'ddbg-test-any-python', command: ['python3', '/app/service.py'], ...byStatus },
+  jvm: {
+    image: 'ddbg-test-any-jvm',
+    command: [JAVA, '@/app/options'],
+    patch: { 'app/options': '-version\n' },
+    status: 1,
+    says: /^$/,
+  },
+} satisfies Record<string, Service>;
+
+// ---- the images -----------------------------------------------------------------------------------------------------
+
+/** Files of a folder as an image: `FROM base`, the files, the carrier. */
+async function build(image: string, base: string, fill: (folder: string) => void): Promise<void> {
+  const context = mkdtempSync(join(engine().directory, 'context-'));
+  const folder = join(context, 'root');
+  mkdirSync(join(folder, 'app'), { recursive: true });
+  fill(folder);
+  const lines = [
+    `FROM ${CARRIER} AS ddbg-entry`,
+    `FROM ${base}`,
+    'COPY root /',
+    'COPY --from=ddbg-entry /ddbg /ddbg',
+    `ENTRYPOINT ["${ENTRY}", "--"]`,
+  ];
+  writeFileSync(join(context, 'Dockerfile'), `${lines.join('\n')}\n`);
+  await buildImage(image, ['--network', 'none', context]);
+}
+
+async function buildImage(image: string, args: readonly string[]): Promise<void> {
+  const built = await docker(['build', '--quiet', '--tag', image, ...args], { deadlineMs: 300_000 });
+  if (built.status !== 0) throw new Error(`cannot build ${image}: ${built.stderr}`);
+}
+
+/** Debian's packages, unpacked. */
+function packages(...names: string[]): string {
+  const script = join(CHECKOUT, 'docker/carrier/downloads.mjs');
+  return execFileSync('node', [script, ARCHITECTURE, ...names], { encoding: 'utf8' }).trim();
+}
+
+const withStatus = (folder: string) => writeFileSync(join(folder, 'app/status'), `${FAULT}\n`);
+
+const SCRIPT = `echo "up, tenant $TENANT"
+exit "$(cat /app/status)"
+`;
+const PYTHON = `import os
+print("up, tenant", os.environ["TENANT"])
+raise SystemExit(int(open("/app/status").read()))
+`;
+
+function script(folder: string, shell: string): void {
+  const file = join(folder, 'app/entrypoint.sh');
+  writeFileSync(file, `#!${shell}\n${SCRIPT}`);
+  chmodSync(file, 0o755);
+}
+
+function compile(folder: string, compiler: string, ...flags: string[]): void {
+  const source = join(CHECKOUT, 'docker/test/service.c');
+  execFileSync(compiler, ['-O1', ...flags, '-o', join(folder, 'app/service'), source]);
+}
+
+function busybox(folder: string): void {
+  mkdirSync(join(folder, 'bin'));
+  cpSync(join(packages('busybox-static'), 'bin/busybox'), join(folder, 'bin/busybox'));
+  for (const name of ['sh', 'cat']) symlinkSync('busybox', join(folder, 'bin', name));
+}
+
+async function makeImages(base: string): Promise<void> {
+  const platform = `linux-${process.arch}`;
+  const built = execFileSync('node', [join(CHECKOUT, 'docker/carrier/build.mjs'), platform], {
+    encoding: 'utf8',
+  });
+  console.log(built.split('\n')[0]);
+  const dockerfile = join(CHECKOUT, 'docker/carrier/Dockerfile');
+  const context = join(CHECKOUT, 'docker/carrier/context');
+  await buildImage(CARRIER, ['--build-arg', `TARGETARCH=${ARCHITECTURE}`, '--file', dockerfile, context]);
+  await build(SERVICES.debian.image, base, (folder) => {
+    withStatus(folder);
+    script(folder, '/bin/bash');
+  });
+  await build(SERVICES.busybox.image, 'scratch', (folder) => {
+    withStatus(folder);
+    script(folder, '/bin/sh');
+    busybox(folder);
+  });
+  await build(SERVICES.static.image, 'scratch', (folder) => {
+    withStatus(folder);
+    compile(folder, 'cc', '-static');
+  });
+  await build(SERVICES.musl.image, 'scratch', (folder) => {
+    withStatus(folder);
+    compile(folder, 'musl-gcc');
+    cpSync(join(packages('musl'), 'lib'), join(folder, 'lib'), { recursive: true, verbatimSymlinks: true });
+  });
+  await build(SERVICES.python.image, base, (folder) => {
+    const tree = packages(
+      'python3-minimal',
+      'python3.11-minimal',
+      'libpython3.11-minimal',
+      'libexpat1',
+      'zlib1g',
+    );
+    cpSync(join(tree, 'usr'), join(folder, 'usr'), { recursive: true, verbatimSymlinks: true });
+    withStatus(folder);
+    writeFileSync(join(folder, 'app/service.py'), PYTHON);
+  });
+  await build(SERVICES.jvm.image, base, (folder) => {
+    const tree = packages('openjdk-17-jre-headless', 'zlib1g');
+    cpSync(join(tree, 'usr/lib'), join(folder, 'usr/lib'), { recursive: true, verbatimSymlinks: true });
+    cpSync(join(tree, 'etc'), join(folder, 'etc'), { recursive: true, verbatimSymlinks: true });
+    writeFileSync(join(folder, 'app/options'), '-cp /app shop.Main\n');
+  });
+}
+
+// ---- the matrix -----------------------------------------------------------------------------------------------------
+
+const COLUMNS = ['off', 'verbose', 'fstree', 'stayalive', 'report', 'shell', 'rerun'] as const;
+type Column = (typeof COLUMNS)[number];
+
+interface Row {
+  readonly name: string;
+  readonly service: Service;
+  readonly flags?: readonly string[];
+  /** The engine's `--network`; default: none. */
+  readonly network?: () => string;
+  /** Why an archive cannot be laid: it is refused, all of it, and the cell says so. */
+  readonly refuses?: RegExp;
+  readonly isOnTerminal?: boolean;
+}
+
+let server: Awaited<ReturnType<typeof startWebServer>>;
+let other: Container;
+
+const { debian, static: single } = SERVICES;
+const CANNOT_WRITE = /Read-only file system|read-only|EROFS/i;
+const ROWS: readonly Row[] = [
+  { name: 'Debian without Node', service: debian },
+  { name: 'busybox only', service: SERVICES.busybox },
+  { name: 'scratch, one static binary', service: single },
+  { name: 'musl', service: SERVICES.musl },
+  { name: 'Python', service: SERVICES.python },
+  { name: 'JVM', service: SERVICES.jvm },
+  ...[debian, single].flatMap((service): Row[] => {
+    const of = service === debian ? 'Debian' : 'scratch';
+    return [
+      {
+        name: `${of} --user 1000:1000`,
+        service,
+        flags: ['--user', '1000:1000'],
+        refuses: /EACCES|permission|not writable|may not/i,
+      },
+      { name: `${of} --read-only`, service, flags: ['--read-only'], refuses: CANNOT_WRITE },
+      {
+        name: `${of} --read-only --tmpfs /run`,
+        service,
+        flags: ['--read-only', '--tmpfs', '/run'],
+        refuses: CANNOT_WRITE,
+      },
+      {
+        name: `${of} --cap-drop ALL no-new-privileges`,
+        service,
+        flags: ['--cap-drop', 'ALL', '--security-opt', 'no-new-privileges'],
+      },
+      { name: `${of} fetching over HTTP`, service, network: () => server.network },
+      { name: `${of} -it`, service, flags: ['--tty', '--interactive'], isOnTerminal: true },
+      { name: `${of} --init`, service, flags: ['--init'] },
+      { name: `${of} --pid=container:OTHER`, service, flags: [], network: () => 'none' },
+    ];
+  }),
+];
+
+describeWithEngine('the carrier', (images) => {
+  const cells = new Map<string, string>();
+
+  beforeAll(async () => {
+    await makeImages(images.base);
+    server = await startWebServer({ 'patch.tar.gz': tarGz({ 'app/status': '0\n' }) });
+    other = await start(images.base, { command: ['sleep', '1000'] });
+  }, 600_000);
+
+  afterAll(() => {
+    console.log(table(cells));
+  });
+
+  describe.each(ROWS)('$name', (row) => {
+    const { service, name } = row;
+    const options = () => {
+      const pid = name.includes('--pid=') ? ['--pid', `container:${other.id}`] : [];
+      const mounts = mountFiles({ 'patch.tar.gz': tarGz(service.patch) });
+      return {
+        command: service.command,
+        env: { TENANT: 'blue' },
+        flags: [...mounts, ...(row.flags ?? []), ...pid],
+        ...(row.network === undefined ? {} : { network: row.network() }),
+      };
+    };
+    const withWords = (DEBUG: string) => ({ ...options(), env: { TENANT: 'blue', DEBUG } });
+    const archive = () =>
+      row.network !== undefined && name.includes('HTTP') ? `${server.url}/patch.tar.gz` : '/t/patch.tar.gz';
+    /** A cell is right only when its test has come to its end. */
+    const cell = (column: Column, body: () => Promise<string | undefined>) =>
+      it(column, async () => {
+        cells.set(`${name}|${column}`, 'WRONG');
+        cells.set(`${name}|${column}`, (await body()) ?? 'right');
+      });
+
+    cell('off', async () => {
+      const { status, stdout, stderr } = await run(service.image, options());
+      expect({ status, ours: ownLines(stdout + stderr) }).toEqual({ status: service.status, ours: [] });
+      expect(stdout.replaceAll('\r', '')).toMatch(service.says);
+      return undefined;
+    });
+
+    cell('verbose', async () => {
+      const { status, stdout, stderr } = await run(service.image, withWords('verbose'));
+      expect(status).toBe(service.status);
+      const said = stdout + stderr;
+      expect(ownLines(said).join('\n')).toContain('environment: TENANT=blue');
+      if (service.trace !== undefined) expect(said).toMatch(service.trace);
+      return undefined;
+    });
+
+    cell('fstree', async () => {
+      const { status, stdout, stderr } = await run(service.image, withWords(`fstree=${archive()}`));
+      if (row.refuses === undefined) {
+        expect({ status, stderr: row.isOnTerminal ? '' : stderr }).toMatchObject({ status: 0 });
+        return undefined;
+      }
+      expect(status).toBe(125);
+      expect(stderr).toMatch(row.refuses);
+      expect(stdout).toBe('');
+      return 'refused';
+    });
+
+    describe('held', () => {
+      let container: Container;
+      const ask = (...args: string[]) => container.exec([TOOL, ...args]);
+      // A hook starts it: it stays for all tests of this row.
+      beforeAll(async () => {
+        container = await start(service.image, withWords('stayalive'));
+      });
+
+      cell('stayalive', async () => {
+        const banner = await waitForPark(container);
+        expect(banner.status).toBe(service.status);
+        expect(banner.text).toContain(`docker exec -it ${banner.id} ${TOOL} shell`);
+        expect(container.id.startsWith(banner.id)).toBe(true);
+        return undefined;
+      });
+
+      cell('report', async () => {
+        const { status, stdout, stderr } = await ask('report', '--json');
+        expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+        expect(JSON.parse(stdout)).toMatchObject({ kind: 'exited', status: service.status, run: 1 });
+        return undefined;
+      });
+
+      cell('shell', async () => {
+        const { status, stdout, stderr } = await ask('shell', '--', 'sh', '-c', 'echo "at $TENANT"; exit 5');
+        expect({ status, stdout, stderr }).toEqual({ status: 5, stdout: 'at blue\n', stderr: '' });
+        return undefined;
+      });
+
+      cell('rerun', async () => {
+        const patching =
+          row.refuses === undefined ? ['--fstree', '/t/patch.tar.gz'] : ['--env', 'TENANT=green'];
+        expect(await ask('rerun', ...patching)).toMatchObject({ status: 0, stderr: '' });
+        if (row.refuses === undefined) {
+          expect(await container.wait()).toBe(0);
+          return undefined;
+        }
+        expect(await ask('wait', '--for', 'parked', '--timeout', '30s')).toMatchObject({ status: 0 });
+        expect((await container.logs()).stdout).toContain('up, tenant green');
+        expect(await ask('release', '3')).toMatchObject({ status: 0 });
+        expect(await container.wait()).toBe(3);
+        return undefined;
+      });
+    });
+  });
+
+  it('off, a container is left as it was found', async () => {
+    const container = await start(single.image, { command: single.command });
+    expect(await container.wait()).toBe(FAULT);
+    expect((await changes(container)).filter((line) => line.includes('ddbg'))).toEqual([]);
+  });
+});
+
+function table(cells: ReadonlyMap<string, string>): string {
+  const width = Math.max(...ROWS.map(({ name }) => name.length));
+  const line = (name: string, values: readonly string[]) =>
+    [name.padEnd(width), ...values.map((value) => value.padEnd(9))].join(' | ').trimEnd();
+  return [
+    line('the carrier in', COLUMNS),
+    ...ROWS.map(({ name }) =>
+      line(
+        name,
+        COLUMNS.map((column) => cells.get(`${name}|${column}`) ?? 'not run'),
+      ),
+    ),
+  ].join('\n');
+}
