@@ -2,8 +2,8 @@
  * The carrier image in any other: the same life in each (off, traced, patched, held, reported, entered, run again), as a
  * table at the end. The images are made here, from Debian's packages, without an image registry.
  */
-import { execFileSync } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -153,6 +153,7 @@ async function makeImages(base: string): Promise<void> {
       'zlib1g',
     );
     cpSync(join(tree, 'usr'), join(folder, 'usr'), { recursive: true, verbatimSymlinks: true });
+    cpSync(join(tree, 'lib'), join(folder, 'usr/lib'), { recursive: true, verbatimSymlinks: true }); // in the base /lib is a link
     withStatus(folder);
     writeFileSync(join(folder, 'app/service.py'), PYTHON);
   });
@@ -328,6 +329,44 @@ describeWithEngine('the carrier', (images) => {
         return undefined;
       });
     });
+  });
+
+  it('off, no file of /ddbg but the init is opened', () => {
+    const root = mkdtempSync(join(engine().directory, 'root-'));
+    cpSync(join(CHECKOUT, 'docker/carrier/context', ARCHITECTURE), join(root, 'ddbg'), {
+      recursive: true,
+      verbatimSymlinks: true,
+    });
+    mkdirSync(join(root, 'app'));
+    withStatus(root);
+    compile(root, 'cc', '-static');
+    const traced = (DEBUG: string) => {
+      const calls = ['--follow-forks', '--trace=%file', '--quiet=all', '--output', join(root, 'calls')];
+      const words = [
+        'env',
+        '-i',
+        `DEBUG=${DEBUG}`,
+        'strace',
+        ...calls,
+        'chroot',
+        root,
+        ENTRY,
+        '--',
+        '/app/service',
+      ];
+      spawnSync(words[0] ?? '', words.slice(1), { env: { PATH: process.env.PATH } });
+      const text = readFileSync(join(root, 'calls'), 'utf8').split(/^.*chroot\(.*$/m)[1] ?? '';
+      return [...text.matchAll(/^\d+ +(\w+)\((?:AT_FDCWD, )?"(.*?)"/gm)].map(
+        ([, call, file]) => `${call} ${file}`,
+      );
+    };
+    const calls = traced('express:*');
+    expect(calls.filter((call) => call.includes('/ddbg'))).toEqual([`execve ${ENTRY}`]);
+    expect(calls.filter((call) => call.includes('/app'))).toEqual([
+      'execve /app/service',
+      'open /app/status',
+    ]);
+    expect(traced('verbose').filter((call) => call.includes('/ddbg/lib/node')).length).toBeGreaterThan(0); // it would be seen
   });
 
   it('off, a container is left as it was found', async () => {

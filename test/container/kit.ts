@@ -116,6 +116,7 @@ export function ownLines(text: string): string[] {
 /** What the banner of a parked container tells a person to type. */
 export interface Banner {
   readonly id: string;
+  /** '': the image has none. */
   readonly shell: string;
   /** `. FILE` in there brings the command's environment back. */
   readonly environmentFile: string;
@@ -130,11 +131,11 @@ export async function waitForPark(container: Container): Promise<Banner> {
   const { input } = await container.waitForLog(/let it go: .*\r?\n.*-{60}/);
   const text = ownLines(input).join('\n');
   const [, id = '', shell = ''] =
-    /^get in: +docker exec -it (\S+) (?:ddbg shell +or )?(\w+)(?:,.*)?$/m.exec(text) ?? [];
+    /^get in: +docker exec -it (\S+) (?:(?:\S*\/)?ddbg shell(?: +or )?)?(\w*)(?:,.*)?$/m.exec(text) ?? [];
   const [, environmentFile = ''] =
     /^(?:its environment, once inside|get in:.* and there): \. (\S+)$/m.exec(text) ?? [];
   const letGo =
-    /^let it go: +docker stop \S+ +or, inside: (kill \d+|ddbg release) +\(it ends with status (\d+)\)$/m;
+    /^let it go: +docker stop \S+ +or, inside: (kill \d+|\S*ddbg release) +\(it ends with status (\d+)\)$/m;
   const [, release = '', status] = letGo.exec(text) ?? [];
   return { id, shell, environmentFile, release, status: Number(status), text };
 }
