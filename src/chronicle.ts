@@ -162,7 +162,7 @@ export function keepStanding(
   });
 }
 
-interface Reported extends Pick<Run, 'pid' | 'durationMs'> {
+interface Reported extends Pick<Run, 'pid' | 'coreDumped' | 'durationMs'> {
   /** Both undefined: it runs. */
   readonly outcome: Run['outcome'] | undefined;
   readonly status: number | undefined;
@@ -171,7 +171,7 @@ interface Reported extends Pick<Run, 'pid' | 'durationMs'> {
 /** Reads the machine for some milliseconds. */
 export async function makeReport(
   { plan, state, life }: Subject,
-  { outcome, status, pid, durationMs }: Reported,
+  { outcome, status, pid, coreDumped, durationMs }: Reported,
   watched: Watched,
   { summary, meaning }: Pick<Fault, 'summary' | 'meaning'>,
 ): Promise<FaultReport> {
@@ -182,6 +182,7 @@ export async function makeReport(
       ...watched,
       command,
       outcome,
+      coreDumped,
       pid,
       durationMs,
       stateDirectory: state?.directory,

@@ -192,7 +192,8 @@ function noteStop(desk: Desk, signal: SignalName, pid: number | undefined): void
   const timer = setTimeout(async () => {
     try {
       const watched = watch.look();
-      const running = { outcome: undefined, status: undefined, pid, durationMs: watched.ranMs };
+      const ended = { outcome: undefined, status: undefined, coreDumped: undefined };
+      const running = { ...ended, pid, durationMs: watched.ranMs };
       const { verdict } = await makeReport(desk, running, watched, { summary: 'runs', meaning: undefined });
       if (verdict.cause === 'stop-ignored') log.say(`it still runs: ${verdict.sentence}; ${verdict.hint}`);
     } catch (error) {

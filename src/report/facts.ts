@@ -38,6 +38,8 @@ export interface Gathering {
   readonly command: CommandLine;
   /** Undefined: it runs. */
   readonly outcome: Outcome | undefined;
+  /** Of the command itself, as `Run` has it. Undefined: it runs, or nobody can tell. */
+  readonly coreDumped: boolean | undefined;
   /** The stop that was passed on. */
   readonly stop: { readonly signal: SignalName; readonly msAgo: number } | undefined;
   /** Of the command; undefined: it was never started. */
@@ -428,10 +430,11 @@ function overlayOf(stateDirectory: string | undefined): OverlaySummary | undefin
 
 /** The kernel dumps before it tells the parent: a core that is older than the run is another's. */
 function findCore(
-  { outcome, durationMs, endedAtMs, pid, command }: Gathering,
+  { outcome, coreDumped, durationMs, endedAtMs, pid, command }: Gathering,
   user: User,
 ): CoreFile | undefined {
   if (outcome === undefined || pid === undefined) return undefined;
+  if (outcome.kind === 'killed' && coreDumped === false) return undefined; // a shell that exits may pass on a child's end, and its core
   const pattern = readFileSync('/proc/sys/kernel/core_pattern', 'utf8').trim();
   if (pattern.startsWith('|') || pattern === '') return undefined; // a program on the host has it
   const folder = resolve(user.cwd ?? '/', pattern.includes('/') ? dirname(pattern) : '.');

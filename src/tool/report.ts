@@ -88,6 +88,7 @@ function liveReport(found: Found, { pids, argv, startedAt, stop, run }: StateRec
       {
         command: { argv, environment: {} },
         outcome: undefined,
+        coreDumped: undefined,
         stop:
           stop === null ? undefined : { signal: stop.signal as SignalName, msAgo: now - Date.parse(stop.at) },
         pid,

@@ -1,7 +1,10 @@
-/** The init's word for a core that was dumped. */
+/** The init's word for a core that was dumped, and what the report makes of it. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import type { FaultReport } from '../../src/report/fault-report.ts';
 import { node, script, temporaryFolder } from '../process/harness.ts';
-import { runInit } from './kit.ts';
+import { parked, runInit, startInit } from './kit.ts';
 
 /** A node that starts the command, prints what it hears of its end, and has the init end too. */
 const LISTENER = `
@@ -29,4 +32,28 @@ test.each([
   ['exit 139', 'ended exited 139 139 -\n'],
 ])('%s: %s', async (body, line) => {
   expect(await heardOf(body)).toBe(line);
+});
+
+/** The core file of the report; it is looked for where the command was. */
+const coreOf = async (body: string) => {
+  const state = temporaryFolder();
+  const entry = startInit(['bash', '-c', body], {
+    cwd: temporaryFolder(),
+    env: { DEBUG: 'stayalive' },
+    flags: [`--state-dir=${state}`],
+  });
+  await parked(entry);
+  const { core }: FaultReport = JSON.parse(readFileSync(join(state, 'fault.json'), 'utf8'));
+  entry.signal('SIGTERM');
+  await entry.ended;
+  return core;
+};
+
+const CHILD = 'ulimit -S -c unlimited; bash -c "kill -SEGV \\$\\$"';
+test.each([
+  ["the command's is named", 'ulimit -c unlimited; kill -SEGV $$', true],
+  ["a child's, whose end the shell passes on", `${CHILD}; exit $?`, true],
+  ["none but a child's, and it has died itself", `${CHILD}; ulimit -S -c 0; kill -SEGV $$`, false],
+])('a core: %s', async (_, body, isNamed) => {
+  expect((await coreOf(body)) !== null).toBe(isNamed);
 });

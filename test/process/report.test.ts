@@ -105,6 +105,7 @@ test('where the recorder had no room for its files, nothing was recorded', () =>
   const given = {
     command: { argv: ['true'], environment: {} },
     outcome: { kind: 'exited', status: 3 },
+    coreDumped: false,
     stop: undefined,
     pid: process.pid,
     durationMs: 10,
