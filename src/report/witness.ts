@@ -40,10 +40,9 @@ export interface SeenCommand {
   readonly groups: readonly number[];
   /** CapEff: a bit each. */
   readonly capabilities: bigint;
-  /** Signal numbers it ignores, blocks, and has a handler for. */
+  /** Signal numbers it ignores, and blocks. */
   readonly ignores: readonly number[];
   readonly blocks: readonly number[];
-  readonly handles: readonly number[];
   /** Undefined where we may not look. */
   readonly cwd: string | undefined;
   readonly limits: readonly ResourceLimit[];
@@ -51,9 +50,6 @@ export interface SeenCommand {
 
 /** All that a witness can tell. */
 export interface Witnessed {
-  readonly samples: number;
-  /** What the sampling has cost us, in milliseconds of a processor. */
-  readonly costMs: number;
   readonly oomKill: Rise | undefined;
   /** Who was gone after the last kill by the OOM killer; those that ended by themselves just then among them. */
   readonly vanished: readonly Vanished[];
@@ -127,7 +123,6 @@ export function openWitness({
   const memorySeries: number[] = [];
   const cpuSeries: number[] = [];
   let samples = 0;
-  let costMs = 0;
   let dearMs = 0;
   let secondAt = Number.NEGATIVE_INFINITY;
   let listedAt = Number.NEGATIVE_INFINITY;
@@ -241,7 +236,6 @@ export function openWitness({
     const isYoung = samples < 12; // it may be a shell still, or as another user yet
     if (now - secondAt >= SECOND_MS && mayBeDear(now)) dearly(() => onceASecond(now));
     else if (isYoung) command = readCommand(pid) ?? command;
-    costMs += steadyMs() - now;
     return isNear || isRecent;
   };
 
@@ -254,8 +248,6 @@ export function openWitness({
         vanished = whoVanished(now);
       if (forks.changed() || samples === 0) refusals.note(now);
       return {
-        samples,
-        costMs,
         oomKill: oomKills.rise(now),
         vanished,
         pidsLimit: refusals.rise(now),
@@ -394,7 +386,6 @@ export function readCommand(pid: number): SeenCommand | undefined {
       capabilities: BigInt(`0x${get('CapEff') || '0'}`),
       ignores: signalsOf(get('SigIgn')),
       blocks: signalsOf(get('SigBlk')),
-      handles: signalsOf(get('SigCgt')),
       cwd: linkOf(`/proc/${pid}/cwd`),
       limits: readResourceLimits(pid),
     };

@@ -14,8 +14,6 @@ export const COUNTERS: Counters = {
 };
 
 export const WITNESSED: Witnessed = {
-  samples: 100,
-  costMs: 4,
   oomKill: undefined,
   vanished: [],
   pidsLimit: undefined,

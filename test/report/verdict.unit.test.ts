@@ -51,14 +51,10 @@ const program = (name: string, isThere: boolean) => ({
 const library = (name: string, isThere: boolean | undefined) => ({
   named: { paths: [], programs: [], libraries: [{ name, isThere }] },
 });
-const stopped = (
-  msAgo: number,
-  ignores: readonly number[],
-  handles: readonly number[] = [],
-): Partial<Facts> => ({
+const stopped = (msAgo: number, ignores: readonly number[]): Partial<Facts> => ({
   outcome: undefined,
   stop: { signal: 'SIGTERM', msAgo },
-  seen: { uid: 0, gid: 0, groups: [], capabilities: 0n, ignores, blocks: [], handles, cwd: '/', limits: [] },
+  seen: { uid: 0, gid: 0, groups: [], capabilities: 0n, ignores, blocks: [], cwd: '/', limits: [] },
 });
 
 const PORT = 'Error: listen EADDRINUSE: address already in use :::3000';
@@ -300,7 +296,7 @@ const TABLE: readonly (readonly [CauseName, string, Facts])[] = [
   ['setup-failed', 'the overlay', { ...FACTS, outcome: { kind: 'setup-failed', reason: 'x' } }],
   ['stop-ignored', 'SigIgn has it', { ...FACTS, ...stopped(5_000, [15]) }],
   ['waiting', 'a stop a moment ago', { ...FACTS, ...stopped(500, [15]) }],
-  ['waiting', 'a stop that has a handler', { ...FACTS, ...stopped(5_000, [], [15]) }],
+  ['waiting', 'a stop that is not ignored', { ...FACTS, ...stopped(5_000, []) }],
   ['waiting', 'no stop', { ...FACTS, outcome: undefined }],
   [
     'exception',
