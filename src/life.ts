@@ -4,6 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { attempt } from './attempt.ts';
 import { readStat } from './container/stat.ts';
 import { reasonOf } from './errors.ts';
 import type { State } from './state.ts';
@@ -197,11 +198,7 @@ function takeRequest(state: State): Request | undefined {
 }
 
 function readJson(file: string): unknown {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8'));
-  } catch {
-    return undefined;
-  }
+  return attempt(() => JSON.parse(readFileSync(file, 'utf8')));
 }
 
 /** For the log: why a file of ours could not be written. */

@@ -1,8 +1,8 @@
 /**
  * The stages of entry.ts, each wired to what it needs: log, state directory, hooks, signals.
  */
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { namesIn } from './attempt.ts';
 import { findCarrier } from './carrier.ts';
 import type { StateChange } from './chronicle.ts';
 import {
@@ -390,13 +390,9 @@ export async function finish({ life, record, state }: Desk, status: number): Pro
 }
 
 function whoWaits({ directory }: State): readonly number[] {
-  try {
-    return readdirSync(directory)
-      .flatMap((name) => WAITING.exec(name)?.[1] ?? [])
-      .map(Number);
-  } catch {
-    return [];
-  }
+  return namesIn(directory)
+    .flatMap((name) => WAITING.exec(name)?.[1] ?? [])
+    .map(Number);
 }
 
 /** Why, where the facts or its own words tell; undefined: they do not. */

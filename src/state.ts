@@ -12,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { textOf } from './attempt.ts';
 import { EntryError, errnoOf, reasonOf } from './errors.ts';
 
 export interface State {
@@ -91,11 +92,7 @@ function isOfAnotherRun(place: string, owner: number): boolean {
 
 /** /proc has threads too, unlisted: after a restart an old pid may be one of ours. */
 function isProcess(pid: number): boolean {
-  try {
-    return new RegExp(`^Tgid:\\s*${pid}$`, 'm').test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
+  return new RegExp(`^Tgid:\\s*${pid}$`, 'm').test(textOf(`/proc/${pid}/status`) ?? '');
 }
 
 /**

@@ -10,7 +10,7 @@ const src = fileURLToPath(new URL('../src', import.meta.url));
 
 /** From the bottom up. A folder's files share its level and may import each other, but not in a circle. */
 const LEVELS = [
-  ['carrier', 'clock', 'secrets', 'version'],
+  ['attempt', 'carrier', 'clock', 'secrets', 'version'],
   ['errors', 'log', 'outcome'],
   ['parse', 'signals'],
   ['plan', 'state', 'container/'],

@@ -1,7 +1,7 @@
 /**
  * Who has come in by `docker exec`, `kubectl exec` or nsenter. src/init/init.c looks the same way where it waits alone.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { namesIn, textOf } from '../attempt.ts';
 import { makeMask, maskArguments } from '../secrets.ts';
 import { readStat } from './stat.ts';
 
@@ -27,16 +27,16 @@ export interface Look {
 export function attachedSessions(options: Look = {}): readonly Session[] {
   const { proc = '/proc', ownPid = process.pid } = options;
   const first = firstOf(ownPid, proc);
-  const ours = read(`${proc}/${ownPid}/cgroup`);
+  const ours = textOf(`${proc}/${ownPid}/cgroup`) ?? '';
   const now = bootMs(ownPid, proc);
   const mask = makeMask(process.env);
   return pidsIn(proc).flatMap((pid): Session[] => {
     const stat = readStat(pid, proc);
     if (stat === undefined || stat.parent !== 0 || pid === 1 || pid === first) return [];
     if (stat.isKernelThread || stat.state === 'Z') return [];
-    if (!isOneContainer(ours, read(`${proc}/${pid}/cgroup`))) return [];
-    const argv = read(`${proc}/${pid}/cmdline`).replace(/\0$/, '').split('\0');
-    const uid = Number(/^Uid:\s+(\d+)/m.exec(read(`${proc}/${pid}/status`))?.[1]);
+    if (!isOneContainer(ours, textOf(`${proc}/${pid}/cgroup`) ?? '')) return [];
+    const argv = (textOf(`${proc}/${pid}/cmdline`) ?? '').replace(/\0$/, '').split('\0');
+    const uid = Number(/^Uid:\s+(\d+)/m.exec(textOf(`${proc}/${pid}/status`) ?? '')?.[1]);
     const command = maskArguments(argv, mask).join(' ').slice(0, 200);
     return [{ pid, uid, command, visitMs: Math.max(0, now - stat.startTicks * TICK_MS) }];
   });
@@ -56,7 +56,7 @@ function firstOf(pid: number, proc: string): number {
  * lxcfs puts the container's own age into /proc/uptime, and a shell that execs us has started before us.
  */
 function bootMs(ownPid: number, proc: string): number {
-  const uptime = Number.parseFloat(read(`${proc}/uptime`)) * 1000 || 0;
+  const uptime = Number.parseFloat(textOf(`${proc}/uptime`) ?? '') * 1000 || 0;
   const own = (readStat(ownPid, proc)?.startTicks ?? 0) * TICK_MS + process.uptime() * 1000;
   return proc === '/proc' ? Math.max(uptime, own) : uptime;
 }
@@ -81,21 +81,8 @@ function isBelow(line: string, above: string): boolean {
 }
 
 function pidsIn(proc: string): number[] {
-  try {
-    return readdirSync(proc)
-      .filter((name) => /^\d+$/.test(name))
-      .map(Number)
-      .sort((one, another) => one - another);
-  } catch {
-    return [];
-  }
-}
-
-/** Empty where it cannot be read: a process that has just ended. */
-function read(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return '';
-  }
+  return namesIn(proc)
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .sort((one, another) => one - another);
 }

@@ -2,8 +2,9 @@
  * Which container this is, if any: for the lines that a person pastes, and for the rule that nothing is ever laid over
  * a `/` that is no container's.
  */
-import { existsSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { linkOf, textOf } from '../attempt.ts';
 
 export interface Container {
   /** Why we hold this for a container; undefined: nothing says so. */
@@ -41,21 +42,21 @@ export interface Clues {
 
 export function readClues(environment: Clues['environment'] = process.env): Clues {
   return {
-    cgroup: readOr('/proc/self/cgroup', ''),
-    mountinfo: readOr('/proc/self/mountinfo', ''),
+    cgroup: textOf('/proc/self/cgroup') ?? '',
+    mountinfo: textOf('/proc/self/mountinfo') ?? '',
     hostname: hostname(),
-    hosts: readOr('/etc/hosts', ''),
+    hosts: textOf('/etc/hosts') ?? '',
     dockerenv: existsSync('/.dockerenv'),
     containerenv: existsSync('/run/.containerenv'),
     ownPidNamespace: hasOwnPidNamespace(),
     environment,
-    namespace: readOr('/var/run/secrets/kubernetes.io/serviceaccount/namespace', '').trim() || undefined,
+    namespace: textOf('/var/run/secrets/kubernetes.io/serviceaccount/namespace')?.trim() || undefined,
   };
 }
 
 /** False also where it cannot be told. */
 export function hasOwnPidNamespace(): boolean {
-  return ![FIRST_PID_NAMESPACE, undefined].includes(readLink('/proc/self/ns/pid'));
+  return ![FIRST_PID_NAMESPACE, undefined].includes(linkOf('/proc/self/ns/pid'));
 }
 
 /** The kernel gives it this number at boot (PROC_PID_INIT_INO). */
@@ -175,20 +176,4 @@ function findPod(
 /** As Kubernetes has them: what a person pastes into a shell must hold nothing else. */
 function isName(text: string | undefined): boolean {
   return text !== undefined && /^[a-z0-9][a-z0-9.-]*$/.test(text);
-}
-
-function readLink(path: string): string | undefined {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return undefined;
-  }
-}
-
-function readOr(file: string, otherwise: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return otherwise;
-  }
 }

@@ -1,8 +1,8 @@
 /**
  * Who started us, as far as that makes us worse than we could be. One sentence each: what is degraded, what mends it.
  */
-import { readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
+import { linkOf, textOf } from '../attempt.ts';
 import { isByNpx } from './npx.ts';
 import { parentOf } from './stat.ts';
 
@@ -50,13 +50,6 @@ export function degradedBy(clues: LauncherClues): Degraded | undefined {
 
 /** The shell that npm runs is known by its file: /bin/sh is a link to dash or bash. */
 function programOf(pid: number): string | undefined {
-  try {
-    return basename(readlinkSync(`/proc/${pid}/exe`));
-  } catch {
-    try {
-      return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
-    } catch {
-      return undefined;
-    }
-  }
+  const file = linkOf(`/proc/${pid}/exe`);
+  return file === undefined ? textOf(`/proc/${pid}/comm`)?.trim() : basename(file);
 }

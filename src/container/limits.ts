@@ -1,7 +1,7 @@
 /**
  * The limits that the command runs under: cgroup v1 or v2, and rlimits as the kernel lists them.
  */
-import { readFileSync } from 'node:fs';
+import { textOf } from '../attempt.ts';
 
 export interface CgroupLimits {
   readonly version: 1 | 2 | undefined;
@@ -113,9 +113,5 @@ export function readResourceLimits(pid: number): readonly ResourceLimit[] {
 }
 
 function readTrimmed(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch {
-    return undefined;
-  }
+  return textOf(path)?.trim();
 }

@@ -1,7 +1,7 @@
 /**
  * The network as /proc and /etc tell of it, without a packet sent: who listens, where names are asked for, what routes.
  */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { linkOf, namesIn, textOf } from '../attempt.ts';
 
 export interface Listener {
   readonly address: string;
@@ -31,12 +31,12 @@ const MOST_DESCRIPTORS = 4_000;
 
 /** TCP listeners of our network namespace. */
 export function readListeners(): readonly Listener[] {
-  const found = ['tcp', 'tcp6'].flatMap((name) => parseListeners(readOr(`/proc/net/${name}`)));
+  const found = ['tcp', 'tcp6'].flatMap((name) => parseListeners(textOf(`/proc/net/${name}`) ?? ''));
   const owners =
     found.length === 0 ? new Map<string, number>() : ownersOf(new Set(found.map(({ inode }) => inode)));
   return found.map(({ address, port, inode }) => {
     const pid = owners.get(inode);
-    const name = pid === undefined ? undefined : readOr(`/proc/${pid}/comm`).trim() || undefined;
+    const name = pid === undefined ? undefined : textOf(`/proc/${pid}/comm`)?.trim() || undefined;
     return { address, port, pid, name };
   });
 }
@@ -74,10 +74,10 @@ function readAddress(hex: string): string {
 function ownersOf(inodes: ReadonlySet<string>): Map<string, number> {
   const owners = new Map<string, number>();
   let left = MOST_DESCRIPTORS;
-  for (const name of listOr('/proc').filter((entry) => /^\d+$/.test(entry))) {
-    for (const descriptor of listOr(`/proc/${name}/fd`)) {
+  for (const name of namesIn('/proc').filter((entry) => /^\d+$/.test(entry))) {
+    for (const descriptor of namesIn(`/proc/${name}/fd`)) {
       if (left-- <= 0 || owners.size === inodes.size) return owners;
-      const inode = /^socket:\[(\d+)\]$/.exec(linkOr(`/proc/${name}/fd/${descriptor}`))?.[1];
+      const inode = /^socket:\[(\d+)\]$/.exec(linkOf(`/proc/${name}/fd/${descriptor}`) ?? '')?.[1];
       if (inode !== undefined && inodes.has(inode) && !owners.has(inode)) owners.set(inode, Number(name));
     }
   }
@@ -85,12 +85,12 @@ function ownersOf(inodes: ReadonlySet<string>): Map<string, number> {
 }
 
 export function readNameResolution(): NameResolution {
-  const routes = parseRoutes(readOr('/proc/net/route'));
-  const nameservers = readOr('/etc/resolv.conf')
+  const routes = parseRoutes(textOf('/proc/net/route') ?? '');
+  const nameservers = (textOf('/etc/resolv.conf') ?? '')
     .split('\n')
     .flatMap((line) => /^\s*nameserver\s+(\S+)/.exec(line)?.[1] ?? [])
     .map((address) => ({ address, hasRoute: hasRoute(address, routes) }));
-  return { nameservers, hosts: parseHosts(readOr('/etc/hosts')) };
+  return { nameservers, hosts: parseHosts(textOf('/etc/hosts') ?? '') };
 }
 
 interface Route {
@@ -128,28 +128,4 @@ function parseHosts(text: string): readonly string[] {
       .slice(1)
       .map((name) => name.toLowerCase()),
   );
-}
-
-function readOr(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
-}
-
-function listOr(path: string): readonly string[] {
-  try {
-    return readdirSync(path);
-  } catch {
-    return [];
-  }
-}
-
-function linkOr(path: string): string {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return '';
-  }
 }

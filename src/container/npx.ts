@@ -3,8 +3,8 @@
  * runs it with drops every variable that is no shell name. Without us, and without npx, the command would see none of
  * that. npm's own environment is what the container was given: it stands in /proc.
  */
-import { readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
+import { linkOf, textOf } from '../attempt.ts';
 import { parseEnviron } from './environ.ts';
 import { parentOf } from './stat.ts';
 
@@ -23,26 +23,17 @@ export function isByNpx(environment: Environment): boolean {
 export function environmentBeforeNpx(environment: Environment, pid: number): Environment {
   if (!isByNpx(environment)) return environment;
   const npm = findNpm(parentOf(pid));
-  try {
-    if (npm !== undefined) {
-      const before = parseEnviron(readFileSync(`/proc/${npm}/environ`, 'utf8'));
-      return isByNpx(before) ? environment : before; // no npm: a Node program that npx runs has started us
-    }
-  } catch {
-    // npm runs as somebody else
-  }
-  return withoutNpm(environment);
+  const text = npm === undefined ? undefined : textOf(`/proc/${npm}/environ`); // npm may run as somebody else
+  if (text === undefined) return withoutNpm(environment);
+  const before = parseEnviron(text);
+  return isByNpx(before) ? environment : before; // no npm: a Node program that npx runs has started us
 }
 
 /** npm is Node; between it and us there is at most its shell. */
 function findNpm(parent: number): number | undefined {
-  return [parent, parentOf(parent)].find((pid) => {
-    try {
-      return basename(readlinkSync(`/proc/${pid}/exe`)).startsWith('node');
-    } catch {
-      return false;
-    }
-  });
+  return [parent, parentOf(parent)].find((pid) =>
+    basename(linkOf(`/proc/${pid}/exe`) ?? '').startsWith('node'),
+  );
 }
 
 /** As far as it can be told from here: a variable that npm has overwritten is lost. */

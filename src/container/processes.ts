@@ -1,7 +1,8 @@
 /**
  * The processes that /proc lists, and how they hang together.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { attempt, namesIn, textOf } from '../attempt.ts';
 
 export interface ProcessEntry {
   readonly pid: number;
@@ -26,24 +27,17 @@ let pageBytes: number | undefined;
 function bytesOfPage(): number {
   if (pageBytes !== undefined) return pageBytes;
   pageBytes = 4_096;
-  try {
-    const auxiliary = readFileSync('/proc/self/auxv');
-    for (let at = 0; at + 16 <= auxiliary.length; at += 16) {
-      if (auxiliary.readBigUInt64LE(at) === 6n) pageBytes = Number(auxiliary.readBigUInt64LE(at + 8));
-    }
-  } catch {
-    // no /proc, no processes
+  const auxiliary = attempt(() => readFileSync('/proc/self/auxv'), Buffer.alloc(0));
+  for (let at = 0; at + 16 <= auxiliary.length; at += 16) {
+    if (auxiliary.readBigUInt64LE(at) === 6n) pageBytes = Number(auxiliary.readBigUInt64LE(at + 8));
   }
   return pageBytes;
 }
 
 /** Undefined where there is no such process, or no /proc. */
 export function readProcess(pid: number): ProcessEntry | undefined {
-  try {
-    return parseProcess(pid, readFileSync(`/proc/${pid}/stat`, 'utf8'));
-  } catch {
-    return undefined;
-  }
+  const stat = textOf(`/proc/${pid}/stat`);
+  return stat === undefined ? undefined : parseProcess(pid, stat);
 }
 
 /** The text of /proc/PID/stat, proc(5). Pure. */
@@ -65,15 +59,11 @@ export function parseProcess(pid: number, stat: string): ProcessEntry {
 
 /** @param most how many at the most: on a big machine this must stay short */
 export function listProcesses(most = 500): readonly ProcessEntry[] {
-  let pids: number[];
-  try {
-    pids = readdirSync('/proc')
-      .map(Number)
-      .filter((pid) => pid > 0);
-  } catch {
-    return [];
-  }
-  return pids.slice(0, most).flatMap((pid) => readProcess(pid) ?? []);
+  return namesIn('/proc')
+    .map(Number)
+    .filter((pid) => pid > 0)
+    .slice(0, most)
+    .flatMap((pid) => readProcess(pid) ?? []);
 }
 
 /** A `docker exec` that has not become its program yet: `runc:[2:INIT]`. Pure. */

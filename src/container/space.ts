@@ -1,8 +1,9 @@
 /**
  * What is mounted, whether it can be written, and whether there is room.
  */
-import { readFileSync, statfsSync, statSync } from 'node:fs';
+import { statfsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { textOf } from '../attempt.ts';
 
 export interface Mount {
   readonly point: string;
@@ -50,13 +51,9 @@ export function parseMountTable(mountinfo: string): readonly Mount[] {
 }
 
 export function readMountSpaces(): readonly MountSpace[] {
-  try {
-    return parseMountTable(readFileSync('/proc/self/mountinfo', 'utf8'))
-      .slice(0, MOST_MOUNTS)
-      .map((mount) => ({ ...mount, space: ASKED.test(mount.type) ? spaceOf(mount.point) : undefined }));
-  } catch {
-    return [];
-  }
+  return parseMountTable(textOf('/proc/self/mountinfo') ?? '')
+    .slice(0, MOST_MOUNTS)
+    .map((mount) => ({ ...mount, space: ASKED.test(mount.type) ? spaceOf(mount.point) : undefined }));
 }
 
 function spaceOf(point: string): Space | undefined {

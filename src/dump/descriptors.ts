@@ -2,6 +2,7 @@
  * What a process has open: targets, sockets by address, pipes by who has the other end.
  */
 import { lstatSync, statSync } from 'node:fs';
+import { attempt } from '../attempt.ts';
 import type { Reader } from './read.ts';
 import { fieldsOf } from './read.ts';
 import type { Socket } from './sockets.ts';
@@ -113,20 +114,12 @@ const INFORMED: ReadonlySet<Kind> = new Set(['epoll', 'eventfd', 'timerfd', 'sig
 
 /** Of the link itself: the kernel shows there how the file was opened. */
 function modeOf(link: string): number {
-  try {
-    return lstatSync(link).mode;
-  } catch {
-    return 0;
-  }
+  return attempt(() => lstatSync(link).mode, 0);
 }
 
 /** A file may really be called so. */
 function isUnlinked(link: string): boolean {
-  try {
-    return statSync(link).nlink === 0;
-  } catch {
-    return true;
-  }
+  return attempt(() => statSync(link).nlink === 0, true);
 }
 
 function describeInfo(kind: Kind, info: string): string {

@@ -1,7 +1,7 @@
 /**
  * fstree as the entrypoint and a Node program call it: which root may be changed, and where our files go.
  */
-import { readdirSync } from 'node:fs';
+import { namesIn } from '../attempt.ts';
 import type { Container } from '../container/identity.ts';
 import { identifyContainer, readClues } from '../container/identity.ts';
 import { EntryError } from '../errors.ts';
@@ -78,15 +78,7 @@ export async function revertOverlay(options: RevertOverlayOptions = {}): Promise
 /** Whether a killed run has left its transaction behind, at the top of the root or in the state directory. */
 export function wasCutOff(root = '/', stateDirectory?: string): boolean {
   const places = [root, ...(stateDirectory === undefined ? [] : [stateDirectory])];
-  return places.some((place) => readdirOrNothing(place).some((name) => name.startsWith('.ddbg-overlay')));
-}
-
-function readdirOrNothing(place: string): readonly string[] {
-  try {
-    return readdirSync(place);
-  } catch {
-    return [];
-  }
+  return places.some((place) => namesIn(place).some((name) => name.startsWith('.ddbg-overlay')));
 }
 
 /** Puts right what a killed run has left. @throws EntryError `DDBG_WRITE`, `DDBG_STATE` */

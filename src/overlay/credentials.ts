@@ -3,6 +3,7 @@
  * DDBG_FSTREE_TOKEN as a bearer token; DDBG_FSTREE_HEADER, beside either of them if it is another header; else netrc.
  * All of it is for the origin of the URL as it was given; fetch.ts sees to that.
  */
+import { attempt } from '../attempt.ts';
 import type { Log } from '../log.ts';
 import { findLogin } from './netrc.ts';
 import { refusal, type Subject } from './subject.ts';
@@ -78,11 +79,7 @@ function basic(header: string, username: string, password: string): Credentials 
 }
 
 function decoded(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
+  return attempt(() => decodeURIComponent(text), text);
 }
 
 function tokenOf(environment: Environment, subject: Subject): Credentials {

@@ -2,7 +2,7 @@
  * The journal of a transaction: what is about to be done, one JSON value a line, each written before it is done. Whoever
  * finds it with its writer dead takes it back, or brings it to its end.
  */
-import { readFileSync } from 'node:fs';
+import { textOf } from '../attempt.ts';
 import type { Step } from './steps.ts';
 import type { Times } from './times.ts';
 
@@ -44,16 +44,8 @@ export function formatLine(line: Line): string {
 
 /** A last line that is cut off announced something that was not begun. */
 export function readJournal(path: string): Line[] {
-  return readText(path)
+  return (textOf(path) ?? '')
     .split('\n')
     .slice(0, -1)
     .map((line) => JSON.parse(line) as Line);
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
 }

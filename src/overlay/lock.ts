@@ -4,8 +4,9 @@
  * is: so it is never there without them.
  */
 import { randomBytes } from 'node:crypto';
-import { linkSync, readFileSync, readlinkSync, type Stats, writeFileSync } from 'node:fs';
+import { linkSync, readFileSync, type Stats, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { attempt, linkOf, textOf } from '../attempt.ts';
 import { readStat } from '../container/stat.ts';
 import { EntryError, errnoOf } from '../errors.ts';
 import * as disk from './disk.ts';
@@ -141,17 +142,9 @@ function identify(): Owner {
   return {
     pid: process.pid,
     startTicks: readStat('self')?.startTicks,
-    boot: textOr('', () => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()),
-    namespace: textOr('', () => readlinkSync('/proc/self/ns/pid')),
+    boot: textOf('/proc/sys/kernel/random/boot_id')?.trim() ?? '',
+    namespace: linkOf('/proc/self/ns/pid') ?? '',
   };
-}
-
-function textOr(otherwise: string, read: () => string): string {
-  try {
-    return read();
-  } catch {
-    return otherwise;
-  }
 }
 
 function refuseIfAlive(file: string, directory: string, root: string): void {
@@ -173,11 +166,7 @@ function isAlive({ pid, startTicks, boot, namespace }: Owner): boolean {
 }
 
 function readOwner(file: string): Owner | undefined {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8')) as Owner;
-  } catch {
-    return undefined;
-  }
+  return attempt(() => JSON.parse(readFileSync(file, 'utf8')) as Owner);
 }
 
 /** Takes a dead owner's file away. Whoever came first may have put a living one there: that goes back. */

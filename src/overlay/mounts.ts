@@ -1,6 +1,7 @@
 /** What is mounted where, from /proc/self/mountinfo: kernel interfaces are no place for files, and a file that is a mount point cannot be renamed over (EBUSY). */
 import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { attempt } from '../attempt.ts';
 import { decodeName } from './octets.ts';
 
 export interface Mounts {
@@ -34,11 +35,7 @@ export function isKernelType(type: string | undefined): boolean {
 
 /** Without /proc there is nothing to know, and nothing of all this is mounted. */
 export function readMounts(path = '/proc/self/mountinfo'): Mounts {
-  try {
-    return parseMounts(decodeName(readFileSync(path)));
-  } catch {
-    return parseMounts('');
-  }
+  return parseMounts(attempt(() => decodeName(readFileSync(path)), ''));
 }
 
 /** proc(5): fields by spaces, the fifth the mount point, the type after a lone `-`. The last mount at a place is on top. */

@@ -7,6 +7,7 @@
  * transaction: an error takes back whatever is there, and what a KILL leaves the next run takes back.
  */
 import { rmSync } from 'node:fs';
+import { attempt } from '../attempt.ts';
 import { EntryError, reasonOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { FstreeSource } from '../parse.ts';
@@ -130,7 +131,7 @@ async function apply(
     taking: source,
     hasContent: (entry, file, { dev, ino }) => {
       const { existing, sha256 } = spool.contentOf(entry);
-      return (existing?.dev === dev && existing.ino === ino) || digestIfReadable(file) === sha256;
+      return (existing?.dev === dev && existing.ino === ino) || attempt(() => digestOf(file)) === sha256;
     },
   });
   for (const volume of checked.volumes) {
@@ -163,14 +164,6 @@ function warnOfOwners({ placements }: Checked, subject: Subject, log: Log): void
     .map(({ shown }) => shown);
   if (paths.length === 0) return;
   log.warn(`what ${subject} replaces will belong to uid ${uid}, gid ${gid}: ${someOf(paths)}`, { paths });
-}
-
-function digestIfReadable(file: string): string | undefined {
-  try {
-    return digestOf(file);
-  } catch {
-    return undefined;
-  }
 }
 
 function record(report: OverlayReport, { transaction, workDir, log }: Job): void {

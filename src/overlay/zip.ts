@@ -14,6 +14,7 @@ import {
   RandomAccessReader,
   type ZipFile,
 } from 'yauzl';
+import { attempt } from '../attempt.ts';
 import { EntryError, errnoOf, reasonOf } from '../errors.ts';
 import type { ArchiveEntry, EntryKind, ReadArchive, Reading, Sink, Visit } from './archive.ts';
 import { CHUNK_BYTES } from './decompress.ts';
@@ -427,11 +428,7 @@ async function locate(
 
 /** What aligns contents (zipalign) leaves rests there that are no fields; nothing depends on those. */
 function fieldsOf(local: LocalFileHeader): readonly ExtraField[] {
-  try {
-    return parseExtraFields(local.extraField);
-  } catch {
-    return [];
-  }
+  return attempt(() => parseExtraFields(local.extraField), []);
 }
 
 function startOf({ entry }: Item): number {

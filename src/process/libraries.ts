@@ -4,6 +4,7 @@
  */
 import { closeSync, existsSync, openSync, readFileSync, readSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { attempt, textOf } from '../attempt.ts';
 
 export interface MissingLibrary {
   readonly name: string;
@@ -50,11 +51,7 @@ export function hasLibrary(
 
 /** The loader that a program names; undefined for a static one, and for what cannot be read. */
 export function loaderOf(file: string): string | undefined {
-  try {
-    return readDynamic(realpathSync(file))?.loader;
-  } catch {
-    return undefined;
-  }
+  return attempt(() => readDynamic(realpathSync(file))?.loader);
 }
 
 interface Places {
@@ -108,7 +105,7 @@ const MULTIARCH: Readonly<Record<string, string>> = { x64: 'x86_64-linux-gnu', a
 function placesOf(loader: string, given: string | undefined): Places | undefined {
   const first = (given ?? '').split(/[:;]/).filter(Boolean);
   if (/\/ld-musl-\w+\.so\.1$/.test(loader)) {
-    const list = readOr(`/etc/${/ld-musl-\w+/.exec(loader)?.[0]}.path`)
+    const list = textOf(`/etc/${/ld-musl-\w+/.exec(loader)?.[0]}.path`)
       ?.split(/[:\n]/)
       .filter(Boolean);
     const last = list ?? ['/lib', '/usr/local/lib', '/usr/lib'];
@@ -248,12 +245,4 @@ function offsetOf(address: number | undefined, segments: readonly Segment[]): nu
     ({ type, address: start, size }) => type === PT_LOAD && start <= address && address < start + size,
   );
   return segment === undefined ? undefined : address - segment.address + segment.offset;
-}
-
-function readOr(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
-  }
 }

@@ -3,6 +3,7 @@
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
+import { attempt } from '../attempt.ts';
 
 /** A terminal is one stream: nobody could tell there what came by which. */
 export const STREAMS = ['stdout', 'stderr', 'terminal'] as const;
@@ -63,12 +64,8 @@ interface Head {
 
 /** Undefined where there is no such file. */
 function withFile<T>(file: string, use: (read: Read) => T): T | undefined {
-  let descriptor: number;
-  try {
-    descriptor = openSync(file, 'r');
-  } catch {
-    return undefined;
-  }
+  const descriptor = attempt(() => openSync(file, 'r'));
+  if (descriptor === undefined) return undefined;
   try {
     return use((position, length) => {
       const bytes = Buffer.alloc(length);

@@ -8,6 +8,7 @@
  */
 import { realpathSync } from 'node:fs';
 import { basename } from 'node:path';
+import { attempt } from '../attempt.ts';
 import type { Resolution } from './resolve.ts';
 import { which } from './resolve.ts';
 
@@ -96,11 +97,7 @@ function findShell(interpreter: readonly string[], environment: Environment): Fo
 function shellOf(file: string): Shell | undefined {
   const called = SHELL_NAMES[basename(file)];
   if (called !== undefined) return called;
-  try {
-    return SHELL_NAMES[basename(realpathSync(file))]; // /etc/alternatives and the like
-  } catch {
-    return undefined;
-  }
+  return attempt(() => SHELL_NAMES[basename(realpathSync(file))]); // /etc/alternatives and the like
 }
 
 /** `sh -c '...'` or `bash script.sh`: the command is the shell itself. Interactive ones and `-s` are left alone. */

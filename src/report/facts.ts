@@ -5,6 +5,7 @@
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
 import { arch, release } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { attempt, textOf } from '../attempt.ts';
 import type { Counters } from '../container/counters.ts';
 import { readCounters, risen } from '../container/counters.ts';
 import { hasOwnPidNamespace } from '../container/identity.ts';
@@ -233,14 +234,6 @@ export function gatherFacts(given: Gathering): Facts {
   };
 }
 
-function attempt<T>(read: () => T, otherwise: T): T {
-  try {
-    return read();
-  } catch {
-    return otherwise;
-  }
-}
-
 /** Of a command that nobody saw, ours: it has it from us. */
 function userOf(command: SeenCommand | undefined): User {
   const seen = command ?? readCommand(process.pid);
@@ -412,7 +405,7 @@ function isOfGroup(pid: number, command: number | undefined): boolean {
 }
 
 function commandLineOf(pid: number): readonly string[] {
-  return attempt(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1), []);
+  return (textOf(`/proc/${pid}/cmdline`) ?? '').split('\0').slice(0, -1);
 }
 
 function overlayOf(stateDirectory: string | undefined): OverlaySummary | undefined {
@@ -471,7 +464,7 @@ function isCore(path: string): boolean {
 }
 
 function readVersions(ddbgEntry: string): Versions {
-  const osRelease = attempt(() => readFileSync('/etc/os-release', 'utf8'), '');
+  const osRelease = textOf('/etc/os-release') ?? '';
   return {
     ddbgEntry,
     node: process.version,

@@ -1,8 +1,9 @@
 /**
  * From a run that is over, or goes on, to its report: what is loaded only when there is one to make.
  */
-import { closeSync, constants, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { textOf } from '../attempt.ts';
 import { parseEnviron } from '../container/environ.ts';
 import type { Gathering } from './facts.ts';
 import { gatherFacts } from './facts.ts';
@@ -20,11 +21,7 @@ export function report(given: Gathering, run: ReportedRun): FaultReport {
 
 /** What the command's script has exported on its way holds secrets too: `environ`, as the sampler has kept it. */
 function lastEnvironment(directory: string | undefined): Record<string, string> {
-  try {
-    return parseEnviron(readFileSync(join(directory ?? '', 'environ'), 'utf8'));
-  } catch {
-    return {};
-  }
+  return parseEnviron(textOf(join(directory ?? '', 'environ')) ?? '');
 }
 
 /** Where Kubernetes looks for the last word of a container (terminationMessagePath). */

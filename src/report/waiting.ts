@@ -1,7 +1,7 @@
 /**
  * What a process that runs is waiting for, as far as /proc tells.
  */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { linkOf, namesIn, textOf } from '../attempt.ts';
 
 export interface Waiting {
   /** R, S, D, T ... of proc(5). */
@@ -33,44 +33,20 @@ const ON_DESCRIPTOR: Readonly<Record<string, Names>> = {
 
 /** Undefined where there is no such process. */
 export function readWaiting(pid: number): Waiting | undefined {
-  const stat = readOr(`/proc/${pid}/stat`);
+  const stat = textOf(`/proc/${pid}/stat`);
   if (stat === undefined) return undefined;
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const [number, first] = (readOr(`/proc/${pid}/syscall`) ?? '').trim().split(' ');
+  const [number, first] = (textOf(`/proc/${pid}/syscall`) ?? '').trim().split(' ');
   const onDescriptor = ON_DESCRIPTOR[process.arch]?.[Number(number)];
   const name = onDescriptor ?? ANY[process.arch]?.[Number(number)];
   const isCall = number !== undefined && /^\d+$/.test(number);
-  const wchan = readOr(`/proc/${pid}/wchan`)?.trim();
+  const wchan = textOf(`/proc/${pid}/wchan`)?.trim();
   return {
     state: fields[0] ?? '?',
     wchan: wchan === undefined || wchan === '' || wchan === '0' ? undefined : wchan,
     syscall: isCall ? (name ?? `system call ${number}`) : undefined,
-    target: onDescriptor === undefined ? undefined : linkOr(`/proc/${pid}/fd/${Number(first)}`),
-    threads: countOr(`/proc/${pid}/task`),
+    target: onDescriptor === undefined ? undefined : linkOf(`/proc/${pid}/fd/${Number(first)}`),
+    threads: namesIn(`/proc/${pid}/task`).length,
     cpuMs: (Number(fields[11]) + Number(fields[12])) * 10,
   };
-}
-
-function readOr(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
-  }
-}
-
-function linkOr(path: string): string | undefined {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return undefined;
-  }
-}
-
-function countOr(path: string): number {
-  try {
-    return readdirSync(path).length;
-  } catch {
-    return 0;
-  }
 }

@@ -1,7 +1,7 @@
 /**
  * The watch over one run, for its report: counters from before the start, a witness while the command lives.
  */
-import { readFileSync } from 'node:fs';
+import { attempt, textOf } from '../attempt.ts';
 import { steadyMs } from '../clock.ts';
 import type { Counters } from '../container/counters.ts';
 import { readCounters } from '../container/counters.ts';
@@ -40,8 +40,8 @@ export interface Watch {
 
 /** @param ours the init and ourselves */
 export function openWatch(ours: readonly number[]): Watch {
-  const cgroup = readOr('/proc/self/cgroup');
-  const before = attempt(() => readCounters(cgroup));
+  const cgroup = textOf('/proc/self/cgroup') ?? '';
+  const before = attempt(() => readCounters(cgroup)); // without /proc or cgroups there is less to say
   let witness: Witness | undefined;
   let startedAt: number | undefined;
   let stop: { signal: SignalName; at: number } | undefined;
@@ -71,20 +71,4 @@ export function openWatch(ours: readonly number[]): Watch {
     },
     look: () => ended ?? lookNow(),
   };
-}
-
-function attempt<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch {
-    return undefined; // without /proc or cgroups there is less to say
-  }
-}
-
-function readOr(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
 }

@@ -5,7 +5,8 @@
  * `sample()` is called many times a second: a few reads of open descriptors. What costs more is done when one of them
  * has changed, near the memory limit, and once a second; all of that together is kept below a share of the time.
  */
-import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
+import { attempt, linkOf, namesIn } from '../attempt.ts';
 import { steadyMs } from '../clock.ts';
 import type { Counters } from '../container/counters.ts';
 import { field } from '../container/counters.ts';
@@ -114,7 +115,7 @@ export function openWitness({
   const children = openProbe(`/proc/${pid}/task/${pid}/children`);
   const stat = openProbe(`/proc/${pid}/stat`);
   const limitBytes = limitOf(files.read('memory', isV2 ? 'memory.max' : 'memory.limit_in_bytes'));
-  const descriptorsOf = openDescriptor(`/proc/${pid}/fd`);
+  const descriptorsOf = attempt(() => openSync(`/proc/${pid}/fd`, 'r'));
 
   const startedAt = steadyMs();
   const oomKills = makeTally(() => field(events.text(), 'oom_kill'), before?.memory.oomKills);
@@ -198,7 +199,7 @@ export function openWitness({
   const onceASecond = (now: number): void => {
     secondAt = now;
     command = readCommand(pid) ?? command;
-    if (!countsItself) noteDescriptors(listDescriptors(pid), now);
+    if (!countsItself) noteDescriptors(namesIn(`/proc/${pid}/fd`).length, now);
     look(now);
     usage.changed();
     const bytes = Number(usage.text());
@@ -322,7 +323,7 @@ interface Probe {
 }
 
 function openProbe(path: string | undefined): Probe {
-  const descriptor = path === undefined ? undefined : openDescriptor(path);
+  const descriptor = path === undefined ? undefined : attempt(() => openSync(path, 'r'));
   let buffer = Buffer.alloc(1_024);
   let other = Buffer.alloc(1_024);
   let length = 0;
@@ -348,29 +349,9 @@ function openProbe(path: string | undefined): Probe {
   };
 }
 
-function openDescriptor(path: string): number | undefined {
-  try {
-    return openSync(path, 'r');
-  } catch {
-    return undefined;
-  }
-}
-
 /** From Linux 6.2 on the size of /proc/PID/fd is their number; before that it is 0, and they are listed once a second. */
 function sizeOf(descriptor: number): number | undefined {
-  try {
-    return fstatSync(descriptor).size;
-  } catch {
-    return undefined;
-  }
-}
-
-function listDescriptors(pid: number): number {
-  try {
-    return readdirSync(`/proc/${pid}/fd`).length;
-  } catch {
-    return 0;
-  }
+  return attempt(() => fstatSync(descriptor).size);
 }
 
 /** The command's user, signals and limits; undefined where it is gone, or a zombie. */
@@ -398,14 +379,6 @@ export function readCommand(pid: number): SeenCommand | undefined {
 function signalsOf(mask: string): readonly number[] {
   const bits = BigInt(`0x${mask || '0'}`);
   return Array.from({ length: 64 }, (_, at) => at + 1).filter((signal) => (bits >> BigInt(signal - 1)) & 1n);
-}
-
-function linkOf(path: string): string | undefined {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return undefined;
-  }
 }
 
 function push(ring: number[], value: number): void {

@@ -2,8 +2,9 @@
  * Which entry is meant, and where it keeps its state.
  */
 import type { Stats } from 'node:fs';
-import { lstatSync, readdirSync, readFileSync } from 'node:fs';
+import { lstatSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { attempt, namesIn } from '../attempt.ts';
 import { parseEnviron } from '../container/environ.ts';
 import { readStat } from '../container/stat.ts';
 import type { User } from '../container/user.ts';
@@ -83,20 +84,12 @@ function stateFlagOf(pid: number): string | undefined {
 }
 
 function processes(): readonly number[] {
-  return listOf('/proc').flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : []));
+  return namesIn('/proc').flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : []));
 }
 
 function uidsWithPlaces(): readonly number[] {
-  const names = [...listOf('/tmp'), ...listOf('/dev/shm')];
+  const names = [...namesIn('/tmp'), ...namesIn('/dev/shm')];
   return names.flatMap((name) => /^ddbg-(\d+)$/.exec(name)?.[1] ?? []).map(Number);
-}
-
-function listOf(directory: string): readonly string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
 }
 
 function lookAt(directory: string): Found | undefined {
@@ -162,11 +155,7 @@ function hasNode(entry: number): boolean {
 }
 
 function textOf(file: string): string {
-  try {
-    return readFileSync(file, 'latin1');
-  } catch {
-    return '';
-  }
+  return attempt(() => readFileSync(file, 'latin1'), '');
 }
 
 /** One of its files. Undefined where it is not there. */
@@ -174,11 +163,7 @@ export function readStateFile(
   { directory, owner }: Pick<Found, 'directory' | 'owner'>,
   name: string,
 ): Buffer | undefined {
-  try {
-    return asUser(owner, () => readFileSync(join(directory, name)));
-  } catch {
-    return undefined;
-  }
+  return attempt(() => asUser(owner, () => readFileSync(join(directory, name))));
 }
 
 /** The runs so far, first to last. */

@@ -1,9 +1,10 @@
 /**
  * Patching the container from inside: lay an archive over it, see what that has changed, take it back.
  */
-import { existsSync, lstatSync, readdirSync } from 'node:fs';
+import { existsSync, lstatSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { attempt, namesIn } from '../attempt.ts';
 import { createLog, printable } from '../log.ts';
 import { applyOverlay, revertOverlay } from '../overlay/apply.ts';
 import { makeMask } from '../secrets.ts';
@@ -157,18 +158,6 @@ function overlaysOfOthers(directory: string | undefined, found: Found | undefine
   });
 }
 
-function namesIn(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return [];
-  }
-}
-
 function uidOf(path: string): number | undefined {
-  try {
-    return lstatSync(path).uid;
-  } catch {
-    return undefined;
-  }
+  return attempt(() => lstatSync(path).uid);
 }

@@ -1,7 +1,7 @@
 /**
  * `ddbg report`: what has happened, the cause first; of a command that runs, what it waits for.
  */
-import { readFileSync } from 'node:fs';
+import { textOf } from '../attempt.ts';
 import { asUser } from '../container/user.ts';
 import type { RunRecord, StateRecord } from '../life.ts';
 import { reportName } from '../life.ts';
@@ -95,7 +95,7 @@ function liveReport(found: Found, { pids, argv, startedAt, stop, run }: StateRec
         durationMs: now - Date.parse(startedAt),
         endedAtMs: now,
         before: undefined,
-        cgroup: readOr(`/proc/${pid ?? 'self'}/cgroup`),
+        cgroup: textOf(`/proc/${pid ?? 'self'}/cgroup`) ?? '',
         witnessed: undefined,
         stateDirectory: directory,
         ours: [pids.entry, process.pid],
@@ -104,12 +104,4 @@ function liveReport(found: Found, { pids, argv, startedAt, stop, run }: StateRec
       { at: new Date(now), number: run, status: undefined, summary: 'runs', meaning: undefined },
     ),
   );
-}
-
-function readOr(file: string | URL): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return '{}';
-  }
 }
