@@ -2,17 +2,10 @@
  * `ddbg check`, for the authors of images: `RUN ddbg check` says what will not work in the container, while it can still
  * be mended. Facts first, then the judgement of them, which is pure. It leaves nothing behind.
  */
-import {
-  accessSync,
-  constants,
-  lstatSync,
-  readFileSync,
-  readlinkSync,
-  realpathSync,
-  statSync,
-} from 'node:fs';
+import { accessSync, constants, lstatSync, realpathSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { attempt, linkOf, textOf } from '../attempt.ts';
 import { findCarrier } from '../carrier.ts';
 import type { CgroupLimits, ResourceLimit } from '../container/limits.ts';
 import { readCgroupLimits, readResourceLimits } from '../container/limits.ts';
@@ -115,7 +108,7 @@ const CERTIFICATES = [
 function gatherFacts(environment: NodeJS.ProcessEnv): Facts {
   const path = environment.PATH;
   const entryFile = which('ddbg-entry', path);
-  const corePattern = read('/proc/sys/kernel/core_pattern')?.trim();
+  const corePattern = textOf('/proc/sys/kernel/core_pattern')?.trim();
   return {
     platform: `${process.platform}-${process.arch}`,
     entry: kindOfEntry(entryFile),
@@ -137,7 +130,7 @@ function gatherFacts(environment: NodeJS.ProcessEnv): Facts {
     corePattern,
     isCoreFolderThere: corePattern !== undefined && isThere(dirname(corePattern)),
     limits: readResourceLimits(process.ppid > 0 ? process.ppid : process.pid), // node has raised its own
-    cgroup: readCgroupLimits(read('/proc/self/cgroup') ?? ''),
+    cgroup: readCgroupLimits(textOf('/proc/self/cgroup') ?? ''),
   };
 }
 
@@ -163,13 +156,15 @@ function tryInit(environment: NodeJS.ProcessEnv): string | undefined {
 }
 
 function leastNodeVersion(): string {
-  const manifest = JSON.parse(read(join(dist, '../package.json')) ?? '{}') as { engines?: { node?: string } };
+  const manifest = JSON.parse(textOf(join(dist, '../package.json')) ?? '{}') as {
+    engines?: { node?: string };
+  };
   return /\d+(?:\.\d+)*/.exec(manifest.engines?.node ?? '')?.[0] ?? '20.18.1';
 }
 
 function currentUser(): Facts['user'] {
   const [uid, gid] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
-  const line = new RegExp(`^([^:\\n]*):[^:\\n]*:${uid}:`, 'm').exec(read('/etc/passwd') ?? '');
+  const line = new RegExp(`^([^:\\n]*):[^:\\n]*:${uid}:`, 'm').exec(textOf('/etc/passwd') ?? '');
   return { uid, gid, name: line?.[1] };
 }
 
@@ -202,28 +197,8 @@ function refusalOf(place: string, uid: number): string | undefined {
   }
 }
 
-function read(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return undefined;
-  }
-}
-
 function isThere(file: string): boolean {
-  try {
-    return statSync(file) !== undefined;
-  } catch {
-    return false;
-  }
-}
-
-function linkOf(file: string): string | undefined {
-  try {
-    return readlinkSync(file);
-  } catch {
-    return undefined;
-  }
+  return attempt(() => statSync(file) !== undefined, false);
 }
 
 // ---- the judgement --------------------------------------------------------------------------------------------------
