@@ -11,7 +11,7 @@ import { summariseMaps } from '../src/dump/memory.ts';
 import { createReader, readWithin } from '../src/dump/read.ts';
 import { formatAddress, formatIpv6, parseInet, parseUnix, showSocket } from '../src/dump/sockets.ts';
 import { syscallName } from '../src/dump/syscalls.ts';
-import { parseStat, parseSystemLine } from '../src/dump/threads.ts';
+import { parseSystemLine } from '../src/dump/threads.ts';
 import { whatItWaitsFor } from '../src/dump/waits.ts';
 import { plain } from '../src/dump/words.ts';
 
@@ -114,17 +114,6 @@ describe('system calls', () => {
 });
 
 describe('processes', () => {
-  it('a name with parentheses and newlines', () => {
-    const rest = 'S 7 1 1 0 -1 4194304 1 0 0 0 25 5 0 0 20 0 1 0 99 0 0';
-    expect(parseStat(`12 (a) R 1\n(b) ${rest}`)).toEqual({
-      name: 'a) R 1\n(b',
-      state: 'S',
-      parent: 7,
-      ticks: 30,
-      startTicks: 99,
-    });
-  });
-
   it('descendants, each behind its parent', () => {
     const one = (pid: number, parent: number) => ({ pid, parent, name: 'x', state: 'S' });
     const all = [one(1, 0), one(2, 1), one(3, 1), one(4, 2), one(5, 9), one(6, 4)];

@@ -3,7 +3,7 @@
  */
 import { namesIn, textOf } from '../attempt.ts';
 import { makeMask, maskArguments } from '../secrets.ts';
-import { readStat } from './stat.ts';
+import { readStat, TICK_MS } from './stat.ts';
 
 /** The first process of somebody who came in. */
 export interface Session {
@@ -41,9 +41,6 @@ export function attachedSessions(options: Look = {}): readonly Session[] {
     return [{ pid, uid, command, visitMs: Math.max(0, now - stat.startTicks * TICK_MS) }];
   });
 }
-
-/** The kernel counts in these for programs (USER_HZ), on every platform that Node runs on. */
-const TICK_MS = 10;
 
 /** Our container's first process, whose parent is as far away as that of a session. */
 function firstOf(pid: number, proc: string): number {

@@ -3,24 +3,16 @@
  */
 import { readFileSync } from 'node:fs';
 import { attempt, namesIn, textOf } from '../attempt.ts';
+import type { ProcessStat } from './stat.ts';
+import { parseStat, TICK_MS } from './stat.ts';
 
-export interface ProcessEntry {
+export interface ProcessEntry
+  extends Pick<ProcessStat, 'parent' | 'name' | 'state' | 'threads' | 'startTicks'> {
   readonly pid: number;
-  /** 0: nobody in this PID namespace, as of PID 1 and of what `docker exec` starts. */
-  readonly parent: number;
-  /** Of 15 bytes at the most. */
-  readonly name: string;
-  /** R, S, D, T, Z ... of proc(5). */
-  readonly state: string;
-  readonly threads: number;
   readonly residentBytes: number;
   readonly cpuMs: number;
-  /** Clock ticks since the machine started: with the pid, one process for ever. */
-  readonly startTicks: number;
 }
 
-/** The kernel tells user space in hundredths of a second, on every architecture that Node runs on. */
-const TICK_MS = 10;
 let pageBytes: number | undefined;
 
 /** AT_PAGESZ of getauxval(3): 4096 nearly everywhere, and 16 or 64 KiB on some arm64. */
@@ -36,25 +28,16 @@ function bytesOfPage(): number {
 
 /** Undefined where there is no such process, or no /proc. */
 export function readProcess(pid: number): ProcessEntry | undefined {
-  const stat = textOf(`/proc/${pid}/stat`);
-  return stat === undefined ? undefined : parseProcess(pid, stat);
+  return parseProcess(pid, textOf(`/proc/${pid}/stat`) ?? '');
 }
 
-/** The text of /proc/PID/stat, proc(5). Pure. */
-export function parseProcess(pid: number, stat: string): ProcessEntry {
-  const end = stat.lastIndexOf(')'); // the name before it may hold anything
-  const fields = stat.slice(end + 2).split(' ');
-  const number = (at: number): number => Number(fields[at]);
-  return {
-    pid,
-    parent: number(1),
-    name: stat.slice(stat.indexOf('(') + 1, end),
-    state: fields[0] ?? '?',
-    threads: number(17),
-    residentBytes: number(21) * bytesOfPage(),
-    cpuMs: (number(11) + number(12)) * TICK_MS,
-    startTicks: number(19),
-  };
+/** The text of /proc/PID/stat. */
+export function parseProcess(pid: number, text: string): ProcessEntry | undefined {
+  const stat = parseStat(text);
+  if (stat === undefined) return undefined;
+  const { parent, name, state, threads, startTicks, residentPages, ticks } = stat;
+  const residentBytes = residentPages * bytesOfPage();
+  return { pid, parent, name, state, threads, startTicks, residentBytes, cpuMs: ticks * TICK_MS };
 }
 
 /** @param most how many at the most: on a big machine this must stay short */

@@ -3,11 +3,11 @@
  */
 import { lstatSync, statSync } from 'node:fs';
 import { attempt } from '../attempt.ts';
+import { parseStat } from '../container/stat.ts';
 import type { Reader } from './read.ts';
 import { fieldsOf } from './read.ts';
 import type { Socket } from './sockets.ts';
 import { parseInet, parseNetlink, parseUnix } from './sockets.ts';
-import { parseStat } from './threads.ts';
 
 export type Kind =
   | 'file'

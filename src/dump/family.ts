@@ -1,8 +1,8 @@
 /**
  * All processes that can be seen, and which of them are below one.
  */
+import { parseStat } from '../container/stat.ts';
 import type { Reader } from './read.ts';
-import { parseStat } from './threads.ts';
 
 export interface Relative {
   readonly pid: number;

@@ -5,6 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseEnviron } from '../container/environ.ts';
 import { readResourceLimits } from '../container/limits.ts';
+import { parseStat, TICK_MS } from '../container/stat.ts';
 import { becomeUser } from '../container/user.ts';
 import { signalName } from '../outcome.ts';
 import { makeMask, maskArguments, maskVariable } from '../secrets.ts';
@@ -21,13 +22,11 @@ import type { Reader } from './read.ts';
 import { createReader, fieldsOf, readWithin } from './read.ts';
 import type { Runtime } from './runtime.ts';
 import { architectureOf, recogniseRuntime } from './runtime.ts';
-import { parseStat, readKernelStack, readProgress, readThreads, type Thread } from './threads.ts';
+import { readKernelStack, readProgress, readThreads, type Thread } from './threads.ts';
 import { whatItWaitsFor } from './waits.ts';
 
 /** Over so long the processor time is taken; it is the most of what a look takes. */
 const SAMPLE_MS = 200;
-/** The kernel counts processor time in these for us, on every architecture that Node runs on (USER_HZ). */
-const TICKS_PER_SECOND = 100;
 /** Of how many threads the kernel's stack is read. */
 const MOST_STACKS = 32;
 
@@ -112,7 +111,7 @@ async function lookAs(
     threads.map(({ tid }) => tid),
   );
   const sampledMs = Math.round(performance.now() - since);
-  const percentOf = (ticks: number) => Math.round(((ticks / TICKS_PER_SECOND) * 1000 * 100) / sampledMs);
+  const percentOf = (ticks: number) => Math.round((ticks * TICK_MS * 100) / sampledMs);
   const progressOf = ({ tid, ticks }: Thread) => (later.get(tid)?.ticks ?? ticks) - ticks;
   // Beside arguments and environment: a secret can be in any path.
   const masked = maskAll(
@@ -152,7 +151,7 @@ async function lookAs(
     processor: {
       percent: percentOf(threads.reduce((sum, thread) => sum + progressOf(thread), 0)),
       sampledMs,
-      seconds: stat.ticks / TICKS_PER_SECOND,
+      seconds: (stat.ticks * TICK_MS) / 1000,
     },
     threads: threads.map(
       (thread, at): DumpThread => ({
@@ -326,7 +325,7 @@ function tracerOf(fields: ReadonlyMap<string, string>, nameOf: (pid: number) => 
 
 function secondsSince(reader: Reader, startTicks: number): number | null {
   const uptime = Number.parseFloat(reader.text('/proc/uptime') ?? '');
-  const seconds = uptime - startTicks / TICKS_PER_SECOND;
+  const seconds = uptime - (startTicks * TICK_MS) / 1000;
   return Number.isFinite(seconds) ? Math.max(0, Math.round(seconds * 10) / 10) : null;
 }
 

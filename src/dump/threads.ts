@@ -1,6 +1,7 @@
 /**
  * The threads of a process: state, processor time, and what the kernel says they wait in.
  */
+import { parseStat } from '../container/stat.ts';
 import type { Reader } from './read.ts';
 
 export interface Thread {
@@ -28,29 +29,6 @@ export type SystemLine =
       readonly words: readonly bigint[];
       readonly stackPointer: bigint;
     };
-
-export interface StatLine {
-  readonly name: string;
-  readonly state: string;
-  readonly parent: number;
-  readonly ticks: number;
-  readonly startTicks: number;
-}
-
-/** Of /proc/PID/stat or /proc/PID/task/TID/stat; the name in it may hold anything. Pure. */
-export function parseStat(text: string): StatLine | undefined {
-  const open = text.indexOf('(');
-  const close = text.lastIndexOf(')');
-  const fields = text.slice(close + 2).split(' ');
-  if (open < 0 || close < open || fields.length < 20) return undefined;
-  return {
-    name: text.slice(open + 1, close),
-    state: fields[0] ?? '?',
-    parent: Number(fields[1]),
-    ticks: Number(fields[11]) + Number(fields[12]),
-    startTicks: Number(fields[19]),
-  };
-}
 
 /** Pure. */
 export function parseSystemLine(text: string): SystemLine | undefined {

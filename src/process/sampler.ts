@@ -10,6 +10,7 @@ import { closeSync, openSync, readFileSync, readlinkSync, readSync } from 'node:
 import { steadyMs } from '../clock.ts';
 import type { ResourceLimit } from '../container/limits.ts';
 import { readResourceLimits } from '../container/limits.ts';
+import { parseStat } from '../container/stat.ts';
 import type { User } from '../container/user.ts';
 import { asUser } from '../container/user.ts';
 
@@ -118,10 +119,10 @@ function openLook(pid: number): { program(): string | undefined; close(): void }
       if (descriptor === undefined) return undefined;
       try {
         const text = buffer.toString('latin1', 0, readSync(descriptor, buffer, 0, buffer.length, 0));
-        const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-        if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
-        const [stack, environment] = [fields[25], fields[47]]; // proc(5): 28 startstack, 50 env_start
-        return stack === '0' ? DENIED : `${stack} ${environment}`; // no addresses for who may not look
+        const stat = parseStat(text);
+        if (stat === undefined || stat.state === 'Z' || stat.state === 'X') return undefined;
+        const { stackStart, environmentStart } = stat;
+        return stackStart === '0' ? DENIED : `${stackStart} ${environmentStart}`; // no addresses for who may not look
       } catch {
         return undefined;
       }

@@ -2,6 +2,7 @@
  * What a process that runs is waiting for, as far as /proc tells.
  */
 import { linkOf, namesIn, textOf } from '../attempt.ts';
+import { readStat, TICK_MS } from '../container/stat.ts';
 
 export interface Waiting {
   /** R, S, D, T ... of proc(5). */
@@ -33,20 +34,19 @@ const ON_DESCRIPTOR: Readonly<Record<string, Names>> = {
 
 /** Undefined where there is no such process. */
 export function readWaiting(pid: number): Waiting | undefined {
-  const stat = textOf(`/proc/${pid}/stat`);
+  const stat = readStat(pid);
   if (stat === undefined) return undefined;
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const [number, first] = (textOf(`/proc/${pid}/syscall`) ?? '').trim().split(' ');
   const onDescriptor = ON_DESCRIPTOR[process.arch]?.[Number(number)];
   const name = onDescriptor ?? ANY[process.arch]?.[Number(number)];
   const isCall = number !== undefined && /^\d+$/.test(number);
   const wchan = textOf(`/proc/${pid}/wchan`)?.trim();
   return {
-    state: fields[0] ?? '?',
+    state: stat.state,
     wchan: wchan === undefined || wchan === '' || wchan === '0' ? undefined : wchan,
     syscall: isCall ? (name ?? `system call ${number}`) : undefined,
     target: onDescriptor === undefined ? undefined : linkOf(`/proc/${pid}/fd/${Number(first)}`),
     threads: namesIn(`/proc/${pid}/task`).length,
-    cpuMs: (Number(fields[11]) + Number(fields[12])) * 10,
+    cpuMs: stat.ticks * TICK_MS,
   };
 }

@@ -255,7 +255,7 @@ export function openWitness({
         threadsThen,
         command,
         mostResidentBytes,
-        cpuMs: stat.text() === '' ? undefined : parseProcess(pid, stat.text()).cpuMs,
+        cpuMs: parseProcess(pid, stat.text())?.cpuMs,
         descriptors: most === undefined ? undefined : { most, last, lastMsBeforeEnd: now - countedAt },
         series: { memoryBytes: memorySeries, cpus: cpuSeries },
       };

@@ -1,8 +1,10 @@
 /** The kernel's tables of sockets, mounts and processes, on texts as they are. */
 import { expect, test } from 'vitest';
 import { parseListeners } from '../../src/container/network.ts';
+import type { ProcessEntry } from '../../src/container/processes.ts';
 import { isComingIn, parseProcess, relationsOf } from '../../src/container/processes.ts';
 import { fullIn, mountOf, parseMountTable } from '../../src/container/space.ts';
+import { parseStat } from '../../src/container/stat.ts';
 
 test('listeners, by address and inode; connections are none', () => {
   const head =
@@ -47,6 +49,35 @@ test('full is less than a rest of bytes, or no inode; what cannot be written is 
   expect(fullIn({ ...mount, space: { ...small, freeBytes: 0 } })).toBe('bytes');
 });
 
+test('/proc/PID/stat: a name with parentheses and newlines, what was cut off', () => {
+  const rest = 'S 7 6 5 1025 4 2097152 1 0 0 0 25 5 0 0 20 0 3 0 99 10000000 250';
+  const text = `12 (a) R 1\n(b) ${rest} 1 2 3 140723 ${'0 '.repeat(21)}4096 0 0\n`;
+  const stat = {
+    name: 'a) R 1\n(b',
+    state: 'S',
+    parent: 7,
+    group: 6,
+    foreground: 4,
+    isKernelThread: true,
+    ticks: 30,
+    threads: 3,
+    startTicks: 99,
+    residentPages: 250,
+    stackStart: '140723',
+    environmentStart: '4096',
+  };
+  expect(parseStat(text)).toEqual(stat);
+  const cut = text.slice(0, text.indexOf(' 10000000'));
+  const unknown = { residentPages: Number.NaN, stackStart: undefined, environmentStart: undefined };
+  expect(parseStat(cut)).toEqual({ ...stat, ...unknown });
+  expect(['', '12', '12 (a', '12 (a) S 7'].map(parseStat)).toEqual([
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+  ]);
+});
+
 test('a process may be called anything', () => {
   const fields = `S 1 7 7 0 -1 4194304 100 0 0 0 25 5 0 0 20 0 3 0 1234 10000000 250 ${'0 '.repeat(28)}`;
   expect(parseProcess(7, `7 (a) b) (c) ${fields}`)).toMatchObject({
@@ -69,7 +100,7 @@ test('a docker exec that has not begun is known by its name', () => {
 
 test('who belongs to the command, who came from outside, and whose parent has gone', () => {
   const process = (pid: number, parent: number, name = 'x') =>
-    parseProcess(pid, `${pid} (${name}) S ${parent} ${'0 '.repeat(40)}`);
+    parseProcess(pid, `${pid} (${name}) S ${parent} ${'0 '.repeat(40)}`) as ProcessEntry;
   const entries = [
     process(1, 0),
     process(7, 1),
