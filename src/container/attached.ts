@@ -4,6 +4,7 @@
 import { namesIn, textOf } from '../attempt.ts';
 import { makeMask, maskArguments } from '../secrets.ts';
 import { readStat, TICK_MS } from './stat.ts';
+import { readStatus, realUidOf } from './status.ts';
 
 /** The first process of somebody who came in. */
 export interface Session {
@@ -36,7 +37,8 @@ export function attachedSessions(options: Look = {}): readonly Session[] {
     if (stat.isKernelThread || stat.state === 'Z') return [];
     if (!isOneContainer(ours, textOf(`${proc}/${pid}/cgroup`) ?? '')) return [];
     const argv = (textOf(`${proc}/${pid}/cmdline`) ?? '').replace(/\0$/, '').split('\0');
-    const uid = Number(/^Uid:\s+(\d+)/m.exec(textOf(`${proc}/${pid}/status`) ?? '')?.[1]);
+    const status = readStatus(pid, proc);
+    const uid = (status && realUidOf(status)) ?? Number.NaN;
     const command = maskArguments(argv, mask).join(' ').slice(0, 200);
     return [{ pid, uid, command, visitMs: Math.max(0, now - stat.startTicks * TICK_MS) }];
   });

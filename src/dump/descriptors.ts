@@ -4,8 +4,8 @@
 import { lstatSync, statSync } from 'node:fs';
 import { attempt } from '../attempt.ts';
 import { parseStat } from '../container/stat.ts';
+import { fieldsOf } from '../container/status.ts';
 import type { Reader } from './read.ts';
-import { fieldsOf } from './read.ts';
 import type { Socket } from './sockets.ts';
 import { parseInet, parseNetlink, parseUnix } from './sockets.ts';
 

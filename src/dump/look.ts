@@ -6,6 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { parseEnviron } from '../container/environ.ts';
 import { readResourceLimits } from '../container/limits.ts';
 import { parseStat, TICK_MS } from '../container/stat.ts';
+import type { Fields } from '../container/status.ts';
+import { fieldsOf, signalsIn, userOf } from '../container/status.ts';
 import { becomeUser } from '../container/user.ts';
 import { signalName } from '../outcome.ts';
 import { makeMask, maskArguments, maskVariable } from '../secrets.ts';
@@ -19,7 +21,7 @@ import type { Relative } from './family.ts';
 import { descendantsOf, readProcesses } from './family.ts';
 import { memoryUse, summariseMaps } from './memory.ts';
 import type { Reader } from './read.ts';
-import { createReader, fieldsOf, readWithin } from './read.ts';
+import { createReader, readWithin } from './read.ts';
 import type { Runtime } from './runtime.ts';
 import { architectureOf, recogniseRuntime } from './runtime.ts';
 import { readKernelStack, readProgress, readThreads, type Thread } from './threads.ts';
@@ -45,21 +47,12 @@ export async function takeLook(pid: number): Promise<Dump | undefined> {
 }
 
 /** Where we may not look into it as who we are. Returns the way back. */
-function becomeItsUser(reader: Reader, pid: number, fields: ReadonlyMap<string, string>): () => void {
+function becomeItsUser(reader: Reader, pid: number, fields: Fields): () => void {
   if (reader.link(`/proc/${pid}/cwd`) !== undefined) return () => {};
-  return becomeUser({ uid: idOf(fields, 'Uid'), gid: idOf(fields, 'Gid') });
+  return becomeUser(userOf(fields));
 }
 
-/** The effective one: `Uid: real effective saved fs`. */
-function idOf(fields: ReadonlyMap<string, string>, name: 'Uid' | 'Gid'): number {
-  return Number(fields.get(name)?.split('\t')[1] ?? Number.NaN);
-}
-
-async function lookAs(
-  reader: Reader,
-  pid: number,
-  fields: ReadonlyMap<string, string>,
-): Promise<Dump | undefined> {
+async function lookAs(reader: Reader, pid: number, fields: Fields): Promise<Dump | undefined> {
   const proc = `/proc/${pid}`;
   const since = performance.now();
   const threads = readThreads(reader, pid);
@@ -136,8 +129,7 @@ async function lookAs(
     state: stat.state,
     parent: { pid: stat.parent, name: nameOf(stat.parent) },
     tracer: tracerOf(fields, nameOf),
-    uid: idOf(fields, 'Uid'),
-    gid: idOf(fields, 'Gid'),
+    ...userOf(fields),
     argv: argv === null ? null : maskArguments(argv, mask),
     environment:
       environ === undefined
@@ -199,7 +191,7 @@ interface Surroundings {
   readonly reader: Reader;
   readonly pid: number;
   readonly threads: readonly Thread[];
-  readonly fields: ReadonlyMap<string, string>;
+  readonly fields: Fields;
   readonly all: readonly Relative[];
 }
 
@@ -302,23 +294,20 @@ function othersOf(descriptor: Descriptor, target: string | undefined, { holders 
   return [...new Map(others.map(({ pid, name }) => [pid, { pid, name }])).values()];
 }
 
-/** Masks of signals, in hexadecimal. */
-function readSignals(fields: ReadonlyMap<string, string>): Dump['signals'] {
+function readSignals(fields: Fields): Dump['signals'] {
   const read = (...names: string[]) =>
-    names.map((name) => BigInt(`0x${fields.get(name) || 0}`)).reduce((one, other) => one | other);
-  const namesIn = (mask: bigint) =>
-    Array.from({ length: 64 }, (_, at) => at + 1)
-      .filter((number) => (mask & (1n << BigInt(number - 1))) !== 0n)
-      .map((number) => (number === 32 || number === 33 ? `signal ${number}` : signalName(number)));
+    signalsIn(fields, ...names).map((number) =>
+      number === 32 || number === 33 ? `signal ${number}` : signalName(number),
+    );
   return {
-    pending: namesIn(read('SigPnd', 'ShdPnd')),
-    blocked: namesIn(read('SigBlk')),
-    ignored: namesIn(read('SigIgn')),
-    caught: namesIn(read('SigCgt')),
+    pending: read('SigPnd', 'ShdPnd'),
+    blocked: read('SigBlk'),
+    ignored: read('SigIgn'),
+    caught: read('SigCgt'),
   };
 }
 
-function tracerOf(fields: ReadonlyMap<string, string>, nameOf: (pid: number) => string | null) {
+function tracerOf(fields: Fields, nameOf: (pid: number) => string | null) {
   const pid = Number(fields.get('TracerPid') ?? 0);
   return pid === 0 ? null : { pid, name: nameOf(pid) };
 }

@@ -3,6 +3,7 @@
  *
  * Without smaps: to walk the pages of a large process takes seconds and holds its memory lock meanwhile.
  */
+import type { Fields } from '../container/status.ts';
 
 export interface MemoryUse {
   /** Bytes; undefined: not said, as for a kernel thread. */
@@ -17,7 +18,7 @@ export interface MemoryUse {
 }
 
 /** @param fields of /proc/PID/status */
-export function memoryUse(fields: ReadonlyMap<string, string>): MemoryUse {
+export function memoryUse(fields: Fields): MemoryUse {
   const bytes = (name: string) => {
     const text = fields.get(name);
     return text === undefined ? undefined : Number.parseInt(text, 10) * 1024;

@@ -113,14 +113,3 @@ export async function readWithin(
   }
   return undefined;
 }
-
-/** Fields of a file such as /proc/PID/status: `Name:\tvalue`. The first of a name counts: names hold no newline (measured: escaped). */
-export function fieldsOf(text: string): ReadonlyMap<string, string> {
-  const fields = new Map<string, string>();
-  for (const line of text.split('\n')) {
-    const colon = line.indexOf(':');
-    const name = line.slice(0, colon);
-    if (colon > 0 && !fields.has(name)) fields.set(name, line.slice(colon + 1).trim());
-  }
-  return fields;
-}

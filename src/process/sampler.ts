@@ -7,10 +7,12 @@
  * many overwrite their own environment with a title (nginx, postgres, redis).
  */
 import { closeSync, openSync, readFileSync, readlinkSync, readSync } from 'node:fs';
+import { attempt } from '../attempt.ts';
 import { steadyMs } from '../clock.ts';
 import type { ResourceLimit } from '../container/limits.ts';
 import { readResourceLimits } from '../container/limits.ts';
 import { parseStat } from '../container/stat.ts';
+import { groupsOf, hasEnded, readStatus, userOf } from '../container/status.ts';
 import type { User } from '../container/user.ts';
 import { asUser } from '../container/user.ts';
 
@@ -72,12 +74,12 @@ export function startSampler(pid: number, watchers: SamplerWatchers): () => void
     if (seen === DENIED) {
       if (now - deniedAt < DENIED_EVERY_MS) return;
       deniedAt = now;
-      user = userOf(pid);
-      seen = attempt(user, look.program);
+      user = readUser(pid);
+      seen = attemptAs(user, look.program);
     }
     if (seen === undefined || seen === DENIED || seen === program) return;
-    const bytes = attempt(user, () => readFileSync(`/proc/${pid}/environ`));
-    if (bytes === undefined || attempt(user, look.program) !== seen) return; // in the middle of an exec: the next look has it
+    const bytes = attemptAs(user, () => readFileSync(`/proc/${pid}/environ`));
+    if (bytes === undefined || attemptAs(user, look.program) !== seen) return; // in the middle of an exec: the next look has it
     program = seen;
     lookAtStanding(now); // it may have changed with it; before anything is written: the process may end meanwhile
     if (environment !== undefined && bytes.equals(environment)) return;
@@ -135,44 +137,27 @@ function openLook(pid: number): { program(): string | undefined; close(): void }
 }
 
 /** As somebody who may look there; undefined where it fails, whatever the reason. */
-function attempt<T>(user: User | undefined, read: () => T): T | undefined {
-  try {
-    return user === undefined ? read() : asUser(user, read);
-  } catch {
-    return undefined;
-  }
+function attemptAs<T>(user: User | undefined, read: () => T): T | undefined {
+  return attempt(() => (user === undefined ? read() : asUser(user, read)));
 }
 
-/** Whom the kernel compares with who looks; status is everybody's to read. */
-function userOf(pid: number): User | undefined {
-  try {
-    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-    return { uid: numbersOf(status, 'Uid')[1] ?? 0, gid: numbersOf(status, 'Gid')[1] ?? 0 };
-  } catch {
-    return undefined;
-  }
-}
-
-function numbersOf(status: string, name: string): number[] {
-  const text = new RegExp(`^${name}:(.*)$`, 'm').exec(status)?.[1] ?? '';
-  return text.split(/\s+/).filter(Boolean).map(Number);
+/** Whom the kernel compares with who looks. */
+function readUser(pid: number): User | undefined {
+  const status = readStatus(pid);
+  return status && userOf(status);
 }
 
 /** Where a living process stands. Undefined: it is gone. */
 export function readStanding(pid: number): Standing | undefined {
-  try {
-    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-    if (/^State:\s*[ZX]/m.test(status)) return undefined;
-    const readCwd = (): string => readlinkSync(`/proc/${pid}/cwd`);
-    return {
-      uid: numbersOf(status, 'Uid')[1] ?? 0,
-      gid: numbersOf(status, 'Gid')[1] ?? 0,
-      groups: numbersOf(status, 'Groups'),
-      umask: Number.parseInt(/^Umask:\s*([0-7]+)$/m.exec(status)?.[1] ?? '22', 8),
-      cwd: attempt(undefined, readCwd) ?? attempt(userOf(pid), readCwd) ?? '/',
-      limits: readResourceLimits(pid),
-    };
-  } catch {
-    return undefined;
-  }
+  const status = readStatus(pid);
+  if (status === undefined || hasEnded(status)) return undefined;
+  const user = userOf(status);
+  const readCwd = (): string => readlinkSync(`/proc/${pid}/cwd`);
+  return {
+    ...user,
+    groups: groupsOf(status),
+    umask: Number.parseInt(status.get('Umask') ?? '22', 8),
+    cwd: attempt(readCwd) ?? attemptAs(user, readCwd) ?? '/',
+    limits: readResourceLimits(pid),
+  };
 }

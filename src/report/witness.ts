@@ -5,7 +5,7 @@
  * `sample()` is called many times a second: a few reads of open descriptors. What costs more is done when one of them
  * has changed, near the memory limit, and once a second; all of that together is kept below a share of the time.
  */
-import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { attempt, linkOf, namesIn } from '../attempt.ts';
 import { steadyMs } from '../clock.ts';
 import type { Counters } from '../container/counters.ts';
@@ -14,6 +14,7 @@ import type { ResourceLimit } from '../container/limits.ts';
 import { limitOf, openCgroup, readResourceLimits } from '../container/limits.ts';
 import type { ProcessEntry, Relation } from '../container/processes.ts';
 import { listProcesses, parseProcess, readProcess, relationsOf } from '../container/processes.ts';
+import { groupsOf, hasEnded, readStatus, signalsIn, userOf } from '../container/status.ts';
 
 /** Somebody who was there, and was not when the OOM killer had struck. */
 export interface Vanished {
@@ -356,29 +357,17 @@ function sizeOf(descriptor: number): number | undefined {
 
 /** The command's user, signals and limits; undefined where it is gone, or a zombie. */
 export function readCommand(pid: number): SeenCommand | undefined {
-  try {
-    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-    const get = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '';
-    if (/^[ZX]/.test(get('State'))) return undefined;
-    return {
-      uid: Number(get('Uid').split('\t')[1]),
-      gid: Number(get('Gid').split('\t')[1]),
-      groups: get('Groups').split(' ').filter(Boolean).map(Number),
-      capabilities: BigInt(`0x${get('CapEff') || '0'}`),
-      ignores: signalsOf(get('SigIgn')),
-      blocks: signalsOf(get('SigBlk')),
-      cwd: linkOf(`/proc/${pid}/cwd`),
-      limits: readResourceLimits(pid),
-    };
-  } catch {
-    return undefined;
-  }
-}
-
-/** A mask of the kernel's: bit 0 is signal 1. */
-function signalsOf(mask: string): readonly number[] {
-  const bits = BigInt(`0x${mask || '0'}`);
-  return Array.from({ length: 64 }, (_, at) => at + 1).filter((signal) => (bits >> BigInt(signal - 1)) & 1n);
+  const status = readStatus(pid);
+  if (status === undefined || hasEnded(status)) return undefined;
+  return {
+    ...userOf(status),
+    groups: groupsOf(status),
+    capabilities: BigInt(`0x${status.get('CapEff') || 0}`),
+    ignores: signalsIn(status, 'SigIgn'),
+    blocks: signalsIn(status, 'SigBlk'),
+    cwd: linkOf(`/proc/${pid}/cwd`),
+    limits: readResourceLimits(pid),
+  };
 }
 
 function push(ring: number[], value: number): void {

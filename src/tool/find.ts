@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { attempt, namesIn } from '../attempt.ts';
 import { parseEnviron } from '../container/environ.ts';
 import { readStat } from '../container/stat.ts';
+import { readStatus, realUidOf } from '../container/status.ts';
 import type { User } from '../container/user.ts';
 import { asUser } from '../container/user.ts';
 import { reasonOf } from '../errors.ts';
@@ -132,8 +133,8 @@ function isOfUser(pid: number, uid: number): boolean {
 }
 
 function uidOf(pid: number): number | undefined {
-  const uid = /^Uid:\s*(\d+)/m.exec(textOf(`/proc/${pid}/status`))?.[1];
-  return uid === undefined ? undefined : Number(uid);
+  const status = readStatus(pid);
+  return status && realUidOf(status);
 }
 
 function phaseNow(record: StateRecord, isEntryAlive: boolean): Phase {

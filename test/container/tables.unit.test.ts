@@ -5,6 +5,7 @@ import type { ProcessEntry } from '../../src/container/processes.ts';
 import { isComingIn, parseProcess, relationsOf } from '../../src/container/processes.ts';
 import { fullIn, mountOf, parseMountTable } from '../../src/container/space.ts';
 import { parseStat } from '../../src/container/stat.ts';
+import { fieldsOf, groupsOf, hasEnded, realUidOf, signalsIn, userOf } from '../../src/container/status.ts';
 
 test('listeners, by address and inode; connections are none', () => {
   const head =
@@ -76,6 +77,28 @@ test('/proc/PID/stat: a name with parentheses and newlines, what was cut off', (
     undefined,
     undefined,
   ]);
+});
+
+test('/proc/PID/status: whoever it is called as, its ids, groups and signals', () => {
+  const status = (...lines: readonly string[]) => fieldsOf(lines.join('\n'));
+  const own = ['Name:\ta:\\nUid:\t7', 'State:\tS (sleeping)', 'Uid:\t1\t2\t3\t4', 'Gid:\t5\t6\t7\t8'];
+  const fields = status(
+    ...own,
+    'Groups:\t20 30 ',
+    'SigPnd:\t4000',
+    'ShdPnd:\t8000000000000001',
+    'SigIgn:\t0',
+    '',
+  );
+  expect(fields.get('Name')).toBe('a:\\nUid:\t7');
+  expect([userOf(fields), realUidOf(fields), groupsOf(fields)]).toEqual([{ uid: 2, gid: 6 }, 1, [20, 30]]);
+  const empty = status('Groups:\t ');
+  expect([userOf(empty), realUidOf(empty), groupsOf(empty)]).toEqual([{ uid: 0, gid: 0 }, undefined, []]);
+  expect(signalsIn(fields, 'SigPnd', 'ShdPnd')).toEqual([1, 15, 64]);
+  expect(['SigIgn', 'SigBlk'].map((name) => signalsIn(fields, name))).toEqual([[], []]);
+  expect(
+    ['S (sleeping)', 'Z (zombie)', 'X (dead)'].map((state) => hasEnded(status(`State:\t${state}`))),
+  ).toEqual([false, true, true]);
 });
 
 test('a process may be called anything', () => {
