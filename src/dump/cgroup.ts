@@ -1,8 +1,9 @@
 /**
  * What the cgroup of a process uses of what it may.
  */
-import type { ReadFile } from '../container/limits.ts';
-import { readCgroupLimits } from '../container/limits.ts';
+import { field, readCounters } from '../container/counters.ts';
+import type { Cgroup, ReadFile } from '../container/limits.ts';
+import { openCgroup, readCgroupLimits } from '../container/limits.ts';
 
 export interface CgroupUse {
   readonly version: 1 | 2 | undefined;
@@ -28,51 +29,22 @@ export interface CgroupUse {
  */
 export function readCgroupUse(cgroup: string, read: ReadFile): CgroupUse {
   const { version, memoryBytes, cpus, pids } = readCgroupLimits(cgroup, read);
-  const limits = { version, memoryLimitBytes: memoryBytes, cpuLimit: cpus, pidsLimit: pids };
-  return version === 2 ? { ...limits, ...readV2(cgroup, read) } : { ...limits, ...readV1(cgroup, read) };
-}
-
-type Use = Omit<CgroupUse, 'version' | 'memoryLimitBytes' | 'cpuLimit' | 'pidsLimit'>;
-
-function readV2(cgroup: string, read: ReadFile): Use {
-  const path = /^0::(.*)$/m.exec(cgroup)?.[1] ?? '';
-  // in a container the own cgroup is mounted as the root, and the path is then the host's
-  const get = (file: string) => read(`/sys/fs/cgroup${path}/${file}`) ?? read(`/sys/fs/cgroup/${file}`);
+  const counters = readCounters(cgroup, read);
   return {
-    memoryBytes: toNumber(get('memory.current')),
-    oomKills: field(get('memory.events'), 'oom_kill'),
-    pids: toNumber(get('pids.current')),
-    throttledTimes: field(get('cpu.stat'), 'nr_throttled'),
-    throttledMs: scaled(field(get('cpu.stat'), 'throttled_usec'), 1e3),
-    isFrozen: get('cgroup.freeze') === '1' || field(get('cgroup.events'), 'frozen') === 1,
+    version,
+    memoryBytes: counters.memory.currentBytes,
+    memoryLimitBytes: memoryBytes,
+    oomKills: counters.memory.oomKills,
+    pids: counters.pids.current,
+    pidsLimit: pids,
+    cpuLimit: cpus,
+    throttledTimes: counters.cpu.throttledPeriods,
+    throttledMs: counters.cpu.throttledMs,
+    isFrozen: isFrozen(openCgroup(cgroup, read)),
   };
 }
 
-function readV1(cgroup: string, read: ReadFile): Use {
-  const get = (controller: string, file: string) => {
-    const path =
-      new RegExp(`^\\d+:(?:[^:\\n]*,)?${controller}(?:,[^:\\n]*)?:(.*)$`, 'm').exec(cgroup)?.[1] ?? '';
-    const place = `/sys/fs/cgroup/${controller}`;
-    return read(`${place}${path}/${file}`) ?? read(`${place}/${file}`);
-  };
-  return {
-    memoryBytes: toNumber(get('memory', 'memory.usage_in_bytes')),
-    oomKills: field(get('memory', 'memory.oom_control'), 'oom_kill'),
-    pids: toNumber(get('pids', 'pids.current')),
-    throttledTimes: field(get('cpu', 'cpu.stat'), 'nr_throttled'),
-    throttledMs: scaled(field(get('cpu', 'cpu.stat'), 'throttled_time'), 1e6),
-    isFrozen: /^(?:FROZEN|FREEZING)$/.test(get('freezer', 'freezer.state') ?? ''),
-  };
-}
-
-function field(text: string | undefined, name: string): number | undefined {
-  return toNumber(new RegExp(`^${name} (\\d+)$`, 'm').exec(text ?? '')?.[1]);
-}
-
-function toNumber(text: string | undefined): number | undefined {
-  return text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined;
-}
-
-function scaled(value: number | undefined, by: number): number | undefined {
-  return value === undefined ? undefined : Math.round(value / by);
+function isFrozen({ version, read }: Cgroup): boolean {
+  if (version === 1) return /^(?:FROZEN|FREEZING)$/.test(read('freezer', 'freezer.state') ?? '');
+  return read('freezer', 'cgroup.freeze') === '1' || field(read('freezer', 'cgroup.events'), 'frozen') === 1;
 }
