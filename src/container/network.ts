@@ -2,6 +2,7 @@
  * The network as /proc and /etc tell of it, without a packet sent: who listens, where names are asked for, what routes.
  */
 import { linkOf, namesIn, textOf } from '../attempt.ts';
+import { bytesOfAddress, formatIpv6, isMapped } from './address.ts';
 
 export interface Listener {
   readonly address: string;
@@ -56,19 +57,10 @@ export function parseListeners(
     });
 }
 
-/** The kernel prints each word of an address as this machine's number: little-endian on x64 and arm64. */
 function readAddress(hex: string): string {
-  const words = hex.match(/.{8}/g) ?? [];
-  const bytes = words.flatMap((word) =>
-    (word.match(/../g) ?? []).reverse().map((pair) => Number.parseInt(pair, 16)),
-  );
+  const bytes = bytesOfAddress(hex);
   if (bytes.length === 4) return bytes.join('.');
-  if (bytes.every((byte) => byte === 0)) return '::';
-  if (bytes.slice(0, 10).every((byte) => byte === 0) && bytes[10] === 255) return bytes.slice(12).join('.');
-  const groups = Array.from({ length: 8 }, (_, at) =>
-    ((bytes[2 * at] ?? 0) * 256 + (bytes[2 * at + 1] ?? 0)).toString(16),
-  );
-  return groups.join(':').replace(/(^|:)0(:0)+(:|$)/, '::');
+  return isMapped(bytes) ? bytes.slice(12).join('.') : formatIpv6(bytes);
 }
 
 function ownersOf(inodes: ReadonlySet<string>): Map<string, number> {

@@ -1,6 +1,7 @@
 /**
  * The tables of sockets in /proc/PID/net, by inode. Pure.
  */
+import { bytesOfAddress, formatIpv6 } from '../container/address.ts';
 
 export interface Socket {
   readonly kind: 'tcp' | 'udp' | 'unix' | 'netlink' | 'raw';
@@ -55,32 +56,12 @@ export function parseInet(text: string, kind: 'tcp' | 'udp' | 'raw', isLittleEnd
   });
 }
 
-/** `0100007F:1F90`: words of 32 bits as this machine has them in memory, and the port. */
+/** `0100007F:1F90`: an address as /proc has it, and the port. */
 export function formatAddress(text: string, isLittleEndian = true): string {
   const [hex = '', port = ''] = text.split(':');
-  const bytes = (hex.match(/.{8}/g) ?? []).flatMap((word) => {
-    const inOrder = (word.match(/../g) ?? []).map((byte) => Number.parseInt(byte, 16));
-    return isLittleEndian ? inOrder.reverse() : inOrder;
-  });
+  const bytes = bytesOfAddress(hex, isLittleEndian);
   const shown = bytes.length === 4 ? bytes.join('.') : `[${formatIpv6(bytes)}]`;
   return `${shown}:${Number.parseInt(port, 16)}`;
-}
-
-/** As RFC 5952 wants it: the first longest run of two or more zeros as `::`, an IPv4 address in IPv6 with dots. */
-export function formatIpv6(bytes: readonly number[]): string {
-  const isMapped =
-    bytes.slice(0, 10).every((byte) => byte === 0) && bytes.slice(10, 12).every((byte) => byte === 255);
-  if (isMapped) return `::ffff:${bytes.slice(12).join('.')}`;
-  const groups = Array.from({ length: 8 }, (_, at) => (bytes[2 * at] ?? 0) * 256 + (bytes[2 * at + 1] ?? 0));
-  let best = { at: 0, length: 1 };
-  for (let at = 0; at < 8; at += 1) {
-    let length = 0;
-    while (groups[at + length] === 0) length += 1;
-    if (length > best.length) best = { at, length };
-  }
-  const hex = (some: readonly number[]) => some.map((group) => group.toString(16)).join(':');
-  if (best.length < 2) return hex(groups);
-  return `${hex(groups.slice(0, best.at))}::${hex(groups.slice(best.at + best.length))}`;
 }
 
 const UNIX_LISTENS = 0x10000; // __SO_ACCEPTCON
