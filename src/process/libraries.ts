@@ -4,7 +4,8 @@
  */
 import { closeSync, existsSync, openSync, readFileSync, readSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { attempt, textOf } from '../attempt.ts';
+import { textOf } from '../attempt.ts';
+import { readLoader } from './resolve.ts';
 
 export interface MissingLibrary {
   readonly name: string;
@@ -24,10 +25,11 @@ export function missingLibraries(
   environment: Readonly<Record<string, string | undefined>>,
 ): readonly MissingLibrary[] {
   try {
-    const program = readDynamic(realpathSync(file));
-    if (program?.loader === undefined) return [];
-    const places = placesOf(program.loader, environment.LD_LIBRARY_PATH);
-    return places === undefined ? [] : search(realpathSync(file), program, places);
+    const path = realpathSync(file);
+    const [program, loader] = [readDynamic(path), readLoader(path)];
+    if (program === undefined || loader === undefined) return [];
+    const places = placesOf(loader, environment.LD_LIBRARY_PATH);
+    return places === undefined ? [] : search(path, program, places);
   } catch {
     return []; // damaged, or not to be read
   }
@@ -47,11 +49,6 @@ export function hasLibrary(
   return places === undefined
     ? undefined
     : places.builtIn.test(name) || locate(name, places.first, places) !== undefined;
-}
-
-/** The loader that a program names; undefined for a static one, and for what cannot be read. */
-export function loaderOf(file: string): string | undefined {
-  return attempt(() => readDynamic(realpathSync(file))?.loader);
 }
 
 interface Places {
@@ -153,8 +150,6 @@ function readCache(): ReadonlyMap<string, string> {
 }
 
 interface Dynamic {
-  /** PT_INTERP; undefined for a library, or a static program. */
-  readonly loader: string | undefined;
   readonly needed: readonly string[];
   readonly rpath: readonly string[];
   readonly runpath: readonly string[];
@@ -162,7 +157,6 @@ interface Dynamic {
 
 const PT_LOAD = 1;
 const PT_DYNAMIC = 2;
-const PT_INTERP = 3;
 const DT_NEEDED = 1;
 const DT_STRTAB = 5;
 const DT_RPATH = 15;
@@ -203,10 +197,7 @@ function readDynamic(path: string): Dynamic | undefined {
       texts(wanted).flatMap((text) =>
         text.split(':').map((folder) => folder.replace(/\$\{?ORIGIN\}?/g, dirname(realpathSync(path)))),
       );
-    const interpreter = segments.find(({ type }) => type === PT_INTERP);
     return {
-      loader:
-        interpreter && read(interpreter.offset, interpreter.size).toString('utf8').replace(/\0.*$/s, ''),
       needed: texts(DT_NEEDED),
       rpath: paths(DT_RPATH),
       runpath: paths(DT_RUNPATH),

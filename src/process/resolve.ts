@@ -49,6 +49,9 @@ const HEAD_BYTES = 256;
 /** The kernel follows `#!` from interpreter to interpreter at most this often. */
 const MOST_INTERPRETERS = 5;
 
+/** What an ELF file begins with. */
+const ELF = '\u007fELF';
+
 /** ELF e_machine values by what Node calls the architecture; the second runs on the first's processors. */
 const ELF_MACHINES: Readonly<Record<string, readonly number[]>> = {
   x64: [62, 3],
@@ -117,7 +120,7 @@ function inspect(path: string, shownAs: string, depth: number): Resolution {
     // Executable but not readable (mode 0111): the kernel can run it, we cannot look into it.
     return { ok: true, path, interpreter: undefined, isPlainText: false, isCertain: false };
   }
-  if (head.subarray(0, 4).equals(Buffer.from('\u007fELF', 'latin1'))) return inspectElf(path, head);
+  if (head.toString('latin1', 0, 4) === ELF) return inspectElf(path, head);
   const interpreter = readShebang(head);
   if (interpreter === undefined && head.includes(0))
     return notExecutable(`${path} is neither a program nor a script`);
@@ -153,7 +156,7 @@ function inspectElf(path: string, head: Buffer): Resolution {
       'wrong-architecture',
     );
   }
-  const loader = littleEndian ? readElfLoader(path) : undefined;
+  const loader = readLoader(path);
   if (loader !== undefined) {
     if (loader === '') return notExecutable(`${path} is damaged: it names no loader`);
     const access = checkAccess(loader, loader);
@@ -168,10 +171,10 @@ function inspectElf(path: string, head: Buffer): Resolution {
   return { ok: true, path, interpreter: undefined, isPlainText: false, isCertain };
 }
 
-/** PT_INTERP of a little-endian ELF file: the dynamic loader it names; undefined for a static one. */
-function readElfLoader(path: string): string | undefined {
+/** PT_INTERP of a little-endian ELF file: the dynamic loader it names; undefined for a static one. @throws where it cannot be read */
+export function readLoader(path: string): string | undefined {
   const head = readHead(path, 64);
-  if (head.length < 64) return undefined;
+  if (head.length < 64 || head.toString('latin1', 0, 4) !== ELF || head[5] !== 1) return undefined;
   const is64 = head[4] === 2;
   const tableAt = is64 ? Number(head.readBigUInt64LE(32)) : head.readUInt32LE(28);
   const entrySize = head.readUInt16LE(is64 ? 54 : 42);

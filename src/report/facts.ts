@@ -22,11 +22,11 @@ import type { Outcome, SignalName } from '../outcome.ts';
 import { readRecord } from '../overlay/record.ts';
 import type { CommandLine } from '../plan.ts';
 import type { MissingLibrary } from '../process/libraries.ts';
-import { hasLibrary, loaderOf, missingLibraries } from '../process/libraries.ts';
+import { hasLibrary, missingLibraries } from '../process/libraries.ts';
 import type { OutputLine } from '../process/recorded.ts';
 import { readRecorded, STREAMS } from '../process/recorded.ts';
 import type { Obstacle } from '../process/resolve.ts';
-import { resolveCommand, which } from '../process/resolve.ts';
+import { readLoader, resolveCommand, which } from '../process/resolve.ts';
 import type { Waiting } from './waiting.ts';
 import { readWaiting } from './waiting.ts';
 import type { SeenCommand, Witnessed } from './witness.ts';
@@ -300,7 +300,7 @@ function factsOfNamed(
   environment: CommandLine['environment'],
 ): Facts['named'] {
   const claims = [...(words?.statements ?? []), ...(words?.overruled ?? [])].map(({ claim }) => claim);
-  const anyLoader = attempt(() => loaderOf(process.execPath), undefined);
+  const anyLoader = attempt(() => readLoader(process.execPath));
   return {
     paths: claims.flatMap((claim) =>
       'path' in claim && claim.path !== undefined ? [factsOfPath(claim.path, user, mounts)] : [],
