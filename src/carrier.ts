@@ -2,6 +2,7 @@
  * The carrier image: /ddbg, a folder that is copied into any image, with all that we need and the image may lack.
  *
  *     bin/ddbg-entry, bin/ddbg    links to the init: no file of ours but it is opened when we are off
+ *     bin/ddbg-entry.sh           for scripts, where PATH has /ddbg/bin in it
  *     bin/busybox                 static: the shell of last resort
  *     dist/, package.json         the package, with the init of this platform
  *     lib/                        node, the libraries that it needs, and ld.so, their loader: docker/carrier/build.mjs

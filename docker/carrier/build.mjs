@@ -55,6 +55,7 @@ function makeContext(name) {
   copyPackage(folder, name);
   symlinkSync(`../dist/init/${name}/ddbg-init`, join(folder, 'bin/ddbg-entry'));
   symlinkSync('ddbg-entry', join(folder, 'bin/ddbg'));
+  symlinkSync('../dist/ddbg-entry.sh', join(folder, 'bin/ddbg-entry.sh'));
   put(join(debian, 'bin/busybox'), join(folder, 'bin/busybox'), 0o755);
 
   put(join(node, 'bin/node'), join(folder, 'lib/node'), 0o755);

@@ -3,13 +3,24 @@
  * table at the end. The images are made here, from Debian's packages, without an image registry.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Container, describeWithEngine, docker, engine, run, start, startWebServer } from './docker.ts';
 import { changes, mountFiles, ownLines, tarGz, waitForPark } from './kit.ts';
 
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 const ENTRY = '/ddbg/bin/ddbg-entry';
 const TOOL = '/ddbg/bin/ddbg';
@@ -19,6 +30,8 @@ const ARCHITECTURE = process.arch === 'arm64' ? 'arm64' : 'amd64';
 
 /** Whoever serves it says what it was given and ends with this status, until somebody mends it. */
 const FAULT = 7;
+/** elf(5) */
+const EM_AARCH64 = 183;
 
 interface Service {
   readonly image: string;
@@ -118,11 +131,10 @@ function busybox(folder: string): void {
 }
 
 async function makeImages(base: string): Promise<void> {
-  const platform = `linux-${process.arch}`;
-  const built = execFileSync('node', [join(CHECKOUT, 'docker/carrier/build.mjs'), platform], {
+  const built = execFileSync('node', [join(CHECKOUT, 'docker/carrier/build.mjs')], {
     encoding: 'utf8',
   });
-  console.log(built.split('\n')[0]);
+  console.log(built.replace(/, in .*/g, '').split('\nnow')[0]);
   const dockerfile = join(CHECKOUT, 'docker/carrier/Dockerfile');
   const context = join(CHECKOUT, 'docker/carrier/context');
   await buildImage(CARRIER, ['--build-arg', `TARGETARCH=${ARCHITECTURE}`, '--file', dockerfile, context]);
@@ -329,6 +341,28 @@ describeWithEngine('the carrier', (images) => {
         return undefined;
       });
     });
+  });
+
+  it('for arm64: each program is, and its node runs with its own loader', () => {
+    const folder = join(CHECKOUT, 'docker/carrier/context/arm64');
+    const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((file) =>
+      lstatSync(join(folder, file)).isFile(),
+    );
+    const programs = files.flatMap((file) => {
+      const head = readFileSync(join(folder, file)).subarray(0, 20);
+      return head.toString('latin1', 1, 4) === 'ELF' ? [[file, head.readUInt16LE(18)]] : [];
+    });
+    expect(programs.length).toBeGreaterThan(10);
+    expect(programs.filter(([, machine]) => machine !== EM_AARCH64)).toEqual([]);
+    const emulator = process.arch === 'arm64' ? [] : ['qemu-aarch64-static'];
+    const loader = [
+      join(folder, 'lib/ld.so'),
+      '--library-path',
+      join(folder, 'lib'),
+      join(folder, 'lib/node'),
+    ];
+    const [file = '', ...args] = [...emulator, ...loader, join(folder, 'dist/ddbg.cjs'), '--version'];
+    expect(execFileSync(file, args, { encoding: 'utf8' })).toBe(`${version}\n`);
   });
 
   it('off, no file of /ddbg but the init is opened', () => {
