@@ -153,7 +153,8 @@ describe('node is killed', () => {
     const command = [
       'bash',
       '-c',
-      'trap "exit 3" TERM; echo ready $$; until read -t 0.05 line; do :; done; exit $line',
+      // what a read has of a line when its time is over is in its variable, and in no later one (measured)
+      'trap "exit 3" TERM; echo ready $$; until read -t 0.05 part; do line+=$part; done; exit $line$part',
     ];
     const begin = async (DEBUG: string, flags: readonly string[] = []) => {
       const entry = startInit(command, { env: { DEBUG }, flags, stdin: 'pipe' });
