@@ -1,9 +1,9 @@
 /**
- * What the tests of the native init share: the init of each platform, programs in C, and an end for everything that a
+ * What the tests of the native init share: the init, programs in C, and an end for everything that a
  * test has started, wherever in the tree of processes it went.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,27 +21,11 @@ import {
 /** A missing tool is a failure where everything has to be there. */
 const mustHaveAll = process.env.DDBG_REQUIRE_DOCKER !== undefined;
 
-export interface Init {
-  readonly name: string;
-  /** What starts it, to be followed by its own arguments. */
-  readonly argv: readonly string[];
-}
-
-const fileOf = (platform: string) => join(dist, 'init', platform, 'ddbg-init');
-const ownPlatform = `linux-${process.arch}`;
-/** The one of this machine. */
-export const init: Init = { name: ownPlatform, argv: [fileOf(ownPlatform)] };
-/** arm64's, emulated. Undefined, and said, where it cannot be had. */
-export const emulated: Init | undefined = findEmulated();
-
-function findEmulated(): Init | undefined {
-  const file = fileOf('linux-arm64');
-  const isThere = existsSync(file) && spawnSync('qemu-aarch64-static', ['--version']).status === 0;
-  if (process.arch === 'arm64') return undefined; // it is the one of this machine
-  if (isThere) return { name: 'linux-arm64, emulated', argv: ['qemu-aarch64-static', file] };
-  skipLoudly('qemu-aarch64-static or dist/init/linux-arm64/ddbg-init is not there: arm64 is not tested');
-  return undefined;
-}
+/** Of this machine; in the project init-arm64 it is arm64's, emulated.ts says how. Its arguments follow. */
+export const init = { argv: [join(dist, 'init', `linux-${process.arch}`, 'ddbg-init')] } as const;
+const isEmulated = process.env.DDBG_TEST_DIST !== undefined;
+/** As /proc counts them: qemu-user has a thread of its own. */
+export const ONE_THREAD = isEmulated ? '2' : '1';
 
 export function skipLoudly(what: string): void {
   if (mustHaveAll) throw new Error(what);
@@ -102,16 +86,10 @@ export function start(argv: readonly string[], options: EntryOptions = {}): Star
   return { ...entry, ended, signal: (signal) => void process.kill(entry.pid, signal) };
 }
 
-export interface InitOptions extends EntryOptions {
-  /** Default: the one of this machine. */
-  readonly init?: Init;
-}
-
 /** `ddbg-init FLAGS -- COMMAND`, with a state directory of its own. */
-export function startInit(command: readonly string[], options: InitOptions = {}): Started {
-  const { argv } = options.init ?? init;
+export function startInit(command: readonly string[], options: EntryOptions = {}): Started {
   const state = `--state-dir=${join(temporaryFolder(), 'state')}`;
-  return start([...argv, state, ...(options.flags ?? []), '--', ...command], options);
+  return start([...init.argv, state, ...(options.flags ?? []), '--', ...command], options);
 }
 
 /** `node cli.cjs -- COMMAND`. */
@@ -125,7 +103,7 @@ export async function finished(entry: Started) {
   return { status, stdout: entry.stdout(), stderr: entry.stderr() };
 }
 
-export const runInit = (command: readonly string[], options: InitOptions = {}) =>
+export const runInit = (command: readonly string[], options: EntryOptions = {}) =>
   finished(startInit(command, options));
 
 /** The ways to be in front of a command that stay there. */

@@ -17,7 +17,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach } from 'vitest';
 
-export const dist = fileURLToPath(new URL('../../dist', import.meta.url));
+/** The package as it is built, or the one that DDBG_TEST_DIST names. */
+export const dist = process.env.DDBG_TEST_DIST ?? fileURLToPath(new URL('../../dist', import.meta.url));
 export const cli = join(dist, 'cli.cjs');
 /** The Node that ddbg-entry runs on: this one, or the one that DDBG_TEST_NODE names. */
 export const node = process.env.DDBG_TEST_NODE ?? process.execPath;
