@@ -79,8 +79,8 @@ describeWithEngine('record', (images) => {
 
     it('on a terminal: colours, the size and its changes, and no carriage return too many', async () => {
       // docker attach first makes it a row and a column larger, to have everything drawn anew
-      const body =
-        'test -t 0 && test -t 1 && test -t 2 && stty size; trap "stty size | grep \'^33 101\' && exit 7" WINCH; printf "\\033[31mred\\033[m\\nup\\n"; while :; do sleep 0.05; done';
+      const waiting = 'until [ "$heard" ] && [ "$(stty size)" = "33 101" ]; do sleep 0.05; done';
+      const body = `test -t 0 && test -t 1 && test -t 2 && stty size; trap heard=1 WINCH; printf "\\033[31mred\\033[m\\nup\\n"; ${waiting}; stty size; exit 7`;
       const container = await startEntry(image, ['bash', '-c', body], {
         DEBUG: 'stayalive,record',
         flags: ['--tty', '--interactive'],
