@@ -25,12 +25,13 @@ if (!canEmulate && process.arch !== 'arm64')
     '\nSKIPPED: test/init with arm64, for dist/init/linux-arm64, qemu-aarch64-static or cc is not there\n',
   );
 
-/** Pure tests, tests that start real processes and servers, and tests in real containers. */
+/** A file for each run: .ci/run adds them up. */
+const outputFile = `.cache/test-results/${process.pid}.json`;
+
+/** Pure tests, tests that start real processes and servers, tests in real containers, and of what is published. */
 export default defineConfig({
   test: {
-    reporters: process.env.CI
-      ? ['default', ['json', { outputFile: '.cache/test-results.json' }]]
-      : ['default'],
+    reporters: process.env.CI ? ['default', ['json', { outputFile }]] : ['default'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     projects: [
@@ -70,6 +71,16 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'package',
+          include: ['test/package/*.test.ts'],
+          globalSetup: ['test/package/pack.ts', 'test/container/engine.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
     ],
