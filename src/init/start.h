@@ -63,7 +63,8 @@ static char *join(const char *folder, size_t length, const char *name) {
 
 /* ---- exec -------------------------------------------------------------------------------------------------------- */
 
-/* What execvp(3) of glibc and every shell do with a file that the kernel does not know: text is sh's. */
+/* What execvp(3) of glibc and every shell do with a file that the kernel does not know: text is sh's. A program that is
+   damaged is none, wherever its first NUL is. */
 static void exec_text(const char *file, char **argv, char **envp) {
     char head[128];
     int fd = open(file, O_RDONLY | O_CLOEXEC);
@@ -71,6 +72,7 @@ static void exec_text(const char *file, char **argv, char **envp) {
     if (fd >= 0) close(fd);
     errno = ENOEXEC;
     if (size < 0 || memchr(head, '\0', (size_t)size) != NULL) return;
+    if (size >= 4 && memcmp(head, "\177ELF", 4) == 0) return;
     size_t count = count_of(argv);
     char **words = must(malloc((count + 2) * sizeof *words));
     words[0] = (char *)"sh";

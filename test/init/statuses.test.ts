@@ -55,6 +55,11 @@ describe.skipIf(cannotCompile).each(WAYS)('%s', (way, options) => {
       ['a file without the x', 126, () => script(temporaryFolder(), 'plain', '#!/bin/sh\n', 0o644)],
       ['a directory', 126, () => temporaryFolder()],
       ['bytes that are no program', 126, () => script(temporaryFolder(), 'garbage', garbage)],
+      [
+        'a program that breaks off before its first NUL',
+        126,
+        () => script(temporaryFolder(), 'elf', '\x7fELFnine'),
+      ],
       ['a missing interpreter', 127, () => script(temporaryFolder(), 'entry', '#!/no/such/shell\n')],
       ['a loop of links', 126, () => linkLoop()],
     ])('%s: %i', async (_, status, make) => {
