@@ -249,13 +249,13 @@ describe('what it reads, byte for byte', () => {
   });
 
   it('a path of 100,000 levels in no time', async () => {
-    const started = performance.now();
+    const started = process.cpuUsage(); // not the clock: others may have the processor
     const [item] = await readParts(paxHeader({ path: `${'a/'.repeat(100_000)}b` }), good);
     expect(item?.name).toHaveLength(200_001);
     const wild = Buffer.alloc(500_000, 0xff);
     const [other] = await readParts(paxHeader({ path: wild }), good);
     expect(encodeName(other?.name ?? '').equals(wild)).toBe(true);
-    expect(performance.now() - started).toBeLessThan(3000);
+    expect(process.cpuUsage(started).user / 1000).toBeLessThan(3000);
   });
 });
 
