@@ -1,13 +1,20 @@
 /** The harness itself: an engine, the images and the few words of docker.ts do what the other tests rely on. */
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { describeWithEngine, docker, run, start, startWebServer, type WebServer } from './docker.ts';
 
+/** DDBG_TEST_NODE: the Node of some of the images. */
+const given = process.env.DDBG_TEST_NODE;
+const givenVersion =
+  given === undefined ? undefined : execFileSync(given, ['--version'], { encoding: 'utf8' }).trim();
+
 describeWithEngine('the engine of the container tests', (images) => {
   describe.each([
     [images.node20, 'v20.'],
-    [images.node24, 'v24.'],
+    [images.node24, givenVersion === undefined || givenVersion.startsWith('v20.') ? 'v24.' : givenVersion],
+    [images.native, givenVersion ?? 'v20.'],
   ])('image %s', (image, version) => {
     it('has its Node, npm and the packed package', async () => {
       const node = await run(image, { command: ['node', '--version'] });

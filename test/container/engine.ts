@@ -8,6 +8,8 @@
  *                                                                       '-> ddbg-test-native
  *
  * DDBG_TEST_PACKAGE names a tarball to test instead of packing the checkout, e.g. the one about to be published.
+ * DDBG_TEST_NODE names a Node: a Node 20 is in ddbg-test-node20 and ddbg-test-native, a later one in ddbg-test-node24
+ * and ddbg-test-native. (Which of the two a test asks for is not a matter of taste: only a later one has process.execve.)
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -39,8 +41,9 @@ export interface Engine {
   readonly images: {
     readonly base: string;
     readonly node20: string;
+    /** Or whichever later one DDBG_TEST_NODE names. */
     readonly node24: string;
-    /** node20 after `ddbg-entry --install`. */
+    /** After `ddbg-entry --install`; on Node 20, or the one that DDBG_TEST_NODE names. */
     readonly native: string;
   };
   /** A directory that goes with the engine: for what tests mount into their containers. */
@@ -69,6 +72,7 @@ const PATH = `${process.env.PATH ?? ''}:/usr/local/sbin:/usr/sbin:/sbin`;
 const SUITE = 'bookworm';
 const PACKAGES = [
   'libstdc++6', // Node's one library that minbase lacks
+  'libatomic1', // and one more from Node 26 on
   'ca-certificates',
   'curl',
   'procps', // ps, which people call first in a container that misbehaves
@@ -150,23 +154,22 @@ async function prepareEngine(required: boolean, undo: Undo): Promise<Engine> {
   };
   await importBase(docker, images.base, directory, required);
   clock('base image');
+  const given = process.env.DDBG_TEST_NODE;
+  const isLater = given !== undefined && !(await must(given, ['--version'])).startsWith('v20.');
   const [tarball, npm, node20, node24] = await Promise.all([
     packCheckout(directory),
     npmDirectory(),
-    nodeBinary(20),
-    nodeBinary(24),
+    given !== undefined && !isLater ? given : nodeBinary(20),
+    isLater ? given : nodeBinary(24),
   ]);
   clock('node, npm, package');
   const { base } = images;
+  const native = { native: images.native };
+  const stages20 = { bare: images.node20, ...(isLater ? {} : native) };
+  const stages24 = { bare: images.node24, ...(isLater ? native : {}) };
   await Promise.all([
-    buildImages(
-      docker,
-      { bare: images.node20, native: images.native },
-      base,
-      { tarball, npm, node: node20 },
-      directory,
-    ),
-    buildImages(docker, { bare: images.node24 }, base, { tarball, npm, node: node24 }, directory),
+    buildImages(docker, stages20, base, { tarball, npm, node: node20 }, directory),
+    buildImages(docker, stages24, base, { tarball, npm, node: node24 }, directory),
   ]);
   clock('node images');
   return { ...(host === undefined ? {} : { host }), images, directory, label };
