@@ -50,6 +50,5 @@ test('node itself is read right', () => {
 test.each(FOLDERS.filter(([folder]) => existsSync(join(root, folder))))('%s: %s', (folder, machine) => {
   const programs = programsIn(join(root, folder));
   expect(programs.length).toBeGreaterThan(0);
-  for (const program of programs)
-    expect(program).toEqual({ file: program.file, machine, isStatic: true });
+  for (const program of programs) expect(program).toEqual({ file: program.file, machine, isStatic: true });
 });
