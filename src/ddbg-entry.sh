@@ -9,7 +9,7 @@ if [ -n "${DDBG_SOURCED-}" ]; then
   unset DDBG_SOURCED # this is the second time
 else
   case "${DEBUG-}${DDBG+verbose}" in
-  *verbose* | *stayalive* | *fstree=*)
+  *verbose* | *stayalive* | *fstree=* | *record*)
     DDBG_SOURCED=${ZSH_ARGZERO:-$0} # in zsh $0 is this file
     if ! [ -f "$DDBG_SOURCED" ]; then
       # An interactive shell, sh -c, or a `cd` came first.

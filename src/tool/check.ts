@@ -119,7 +119,7 @@ function gatherFacts(environment: NodeJS.ProcessEnv): Facts {
     nodeInPath: which('node', path),
     carrierTool: findCarrier()?.tool,
     environmentSets: ['DDBG', 'DEBUG'].filter((name) =>
-      /verbose|stayalive|fstree/.test(environment[name] ?? ''),
+      /verbose|stayalive|fstree|\brecord\b/.test(environment[name] ?? ''),
     ),
     shells: SHELLS.filter((name) => which(name, path) !== undefined),
     tools: Object.fromEntries(TOOLS.map((name) => [name, which(name, path) !== undefined])),

@@ -91,6 +91,16 @@ test('a word that only looks like ours starts it over once and goes on', async (
   expect(entry.stdout()).toBe('other [x] [] debug=[app:verbose] sourced=[]\n');
 });
 
+test.each(['verbose', 'stayalive', 'record'])(
+  '%s starts it over: it is gone from the environment',
+  async (word) => {
+    const file = script(temporaryFolder(), 'entry', `#!/bin/bash\n${body}`);
+    const entry = start([file, 'x'], { DEBUG: word });
+    expect(await entry.status).toBe(0);
+    expect(entry.stdout()).toBe('other [x] [] debug=[] sourced=[]\n');
+  },
+);
+
 test('a failing line before the exec is a fault too', async () => {
   const file = script(temporaryFolder(), 'entry', '#!/bin/bash\nset -e\n. ddbg-entry.sh\nfalse\nexec true\n');
   const entry = start([file], { DEBUG: 'verbose,stayalive' });
