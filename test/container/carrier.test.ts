@@ -16,7 +16,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type Container, describeWithEngine, docker, engine, run, start, startWebServer } from './docker.ts';
 import { changes, mountFiles, ownLines, tarGz, waitForPark } from './kit.ts';
 
@@ -384,6 +384,27 @@ describeWithEngine('the carrier', (images) => {
     expect(calls.filter((call) => call.includes('/ddbg'))).toEqual([`execve ${ENTRY}`]);
     expect(calls).toContain('execve /app/service');
     expect(calls).toContain('openat /app/status'); // so what is opened is seen
+  });
+
+  it('from a volume, at any path, for an image that is not ours to change', async () => {
+    const volume = `ddbg-test-${process.pid}-${Date.now()}`;
+    onTestFinished(async () => void (await docker(['volume', 'rm', '--force', volume])));
+    const filled = await run(CARRIER, {
+      entrypoint: '/ddbg/bin/busybox',
+      command: ['cp', '-a', '/ddbg/.', '/share/'],
+      flags: ['--volume', `${volume}:/share`],
+    });
+    expect(filled).toEqual({ status: 0, stdout: '', stderr: '' });
+    const container = await start(images.base, {
+      entrypoint: '/opt/ddbg/bin/ddbg-entry',
+      command: ['--', 'sh', '-c', 'exit 9'],
+      flags: ['--volume', `${volume}:/opt/ddbg:ro`],
+      env: { DEBUG: 'stayalive' },
+    });
+    expect((await waitForPark(container)).text).toContain(' /opt/ddbg/bin/ddbg report');
+    expect(await container.exec(['/opt/ddbg/bin/ddbg', 'release'])).toMatchObject({ status: 0, stderr: '' });
+    expect(await container.wait()).toBe(9);
+    await container.remove(); // it holds the volume
   });
 
   it('off, a container is left as it was found', async () => {
