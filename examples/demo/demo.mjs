@@ -6,27 +6,13 @@
  * Everything happens in a temporary folder and ends by itself; on a terminal it pauses so that one can read along.
  */
 import { spawn } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { create } from 'tar';
-
-const BROKEN = `#!/usr/bin/env bash
-set -euo pipefail
-load_config() {
-  source "$(dirname "$0")/../etc/shop.conf"
-}
-open_shop() {
-  echo "shop: opening on port $PORT"
-  [ "$PORT" -gt 0 ] || { echo "shop: no port to open" >&2; exit 7; }
-}
-load_config
-open_shop
-echo "shop: served 3 customers, closing"
-`;
 
 if (process.platform !== 'linux') {
   console.log(
@@ -46,7 +32,7 @@ try {
 
 async function playDemo() {
   const root = join(folder, 'root');
-  await makeImage(root);
+  await cp(fileURLToPath(new URL('root', import.meta.url)), root, { recursive: true }); // has a bad configuration
   const url = await servePatch();
   const shop = join(root, 'app/bin/shop');
 
@@ -90,14 +76,6 @@ async function playDemo() {
   await run({ DEBUG: `stayalive,fstree=${url}` }, root, shop);
 
   await explain('That was it. In a real image:', 'ENTRYPOINT ["ddbg-entry", "--", "your-entrypoint.sh"]');
-}
-
-/** A small file system with a program that reads a bad configuration. */
-async function makeImage(root) {
-  await mkdir(join(root, 'app/bin'), { recursive: true });
-  await mkdir(join(root, 'app/etc'));
-  await writeFile(join(root, 'app/bin/shop'), BROKEN, { mode: 0o755 });
-  await writeFile(join(root, 'app/etc/shop.conf'), 'PORT=0\n');
 }
 
 /** The mended configuration as an archive on a server of our own, loopback only. */
