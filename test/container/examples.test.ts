@@ -7,7 +7,9 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { describeWithEngine, docker, run, start, startWebServer } from './docker.ts';
 
-const examples = fileURLToPath(new URL('../../examples', import.meta.url));
+const checkout = fileURLToPath(new URL('../..', import.meta.url));
+const examples = join(checkout, 'examples');
+const CARRIER = 'ddbg-test-carrier';
 
 describeWithEngine('examples', (images) => {
   const image = (name: string) => `ddbg-test-example-${name}`;
@@ -17,6 +19,7 @@ describeWithEngine('examples', (images) => {
     folder = mkdtempSync(join(tmpdir(), 'ddbg-test-'));
     cpSync(examples, folder, { recursive: true });
     execFileSync('cc', ['-static', '-o', 'calc', 'calc.c'], { cwd: join(folder, 'static-binary') });
+    await buildCarrier();
     for (const name of [
       'node-server',
       'node-entrypoint',
@@ -25,11 +28,10 @@ describeWithEngine('examples', (images) => {
       'static-binary',
     ]) {
       const context = join(folder, name);
-      const options = ['--network', 'none', '--build-arg', `BASE=${images.node20}`, '--tag', image(name)];
-      const built = await docker(['build', ...options, context], { deadlineMs: 120_000 });
-      if (built.status !== 0) throw new Error(`${name}: ${built.stdout}\n${built.stderr}`);
+      const from = name === 'static-binary' ? `CARRIER=${CARRIER}` : `BASE=${images.node20}`;
+      await build('--network', 'none', '--build-arg', from, '--tag', image(name), context);
     }
-  });
+  }, 600_000);
 
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -118,11 +120,38 @@ describeWithEngine('examples', (images) => {
     expect(await held.wait()).toBe(1);
   });
 
-  test('static-binary: dies of SIGFPE and is held', async () => {
+  test('static-binary: alone in its image it dies of SIGFPE, is held, is reported, and runs again', async () => {
     expect((await run(image('static-binary'), { command: ['6', '2'] })).stdout).toBe('3\n');
     const held = await start(image('static-binary'), { env: { DEBUG: 'stayalive' }, command: ['6', '0'] });
     await held.waitForLog(/killed by signal SIGFPE \(8\)[\s\S]*division by zero[\s\S]*let it go/);
-    await held.stop();
-    expect(await held.wait()).toBe(136);
+    const report = await held.exec(['/ddbg/bin/ddbg', 'report']);
+    expect(report.stdout).toMatch(/^arithmetic \(measured\): it ended by SIGFPE.*division by zero/);
+    expect(await held.exec(['/ddbg/bin/ddbg', 'rerun', '--', '/calc', '6', '3'])).toMatchObject({
+      status: 0,
+    });
+    expect(await held.wait()).toBe(0);
+    expect((await held.logs()).stdout).toBe('2\n');
+
+    const stopped = await start(image('static-binary'), { env: { DEBUG: 'stayalive' }, command: ['6', '0'] });
+    await stopped.waitForLog(/let it go/);
+    await stopped.stop();
+    expect(await stopped.wait()).toBe(136);
   });
 });
+
+async function buildCarrier(): Promise<void> {
+  const arm = process.arch === 'arm64';
+  const script = join(checkout, 'docker/carrier/build.mjs');
+  execFileSync('node', [script, arm ? 'linux-arm64' : 'linux-x64'], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  const file = join(checkout, 'docker/carrier/Dockerfile');
+  const architecture = `TARGETARCH=${arm ? 'arm64' : 'amd64'}`;
+  const context = join(checkout, 'docker/carrier/context');
+  await build('--build-arg', architecture, '--file', file, '--tag', CARRIER, context);
+}
+
+async function build(...args: readonly string[]): Promise<void> {
+  const built = await docker(['build', ...args], { deadlineMs: 300_000 });
+  if (built.status !== 0) throw new Error(`docker build ${args.join(' ')}: ${built.stdout}\n${built.stderr}`);
+}
