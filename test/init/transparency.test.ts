@@ -194,7 +194,7 @@ test.skipIf(cannotCompile).each(['off, --init', 'on, stayalive'])(
 describe.skipIf(cannotCompile)('DEBUG with words of ours and of others', () => {
   test.each([
     ['express:*,stayalive', 'express:*'],
-    // not here: bytes that are no UTF-8, beside a word of ours; README says so
+    // not here: bytes that are no UTF-8, beside a word of ours; docs/limits.md says so
     ['stayalive,ü:*', 'ü:*'],
   ])('%s: theirs arrive to the byte, in their place', async (given, left) => {
     const condition = [variable('A=1'), bytes('env DEBUG=', [...Buffer.from(given)]), variable('B=2')];
