@@ -248,10 +248,14 @@ function standRecords(standing: Standing, variables: readonly string[], isOther:
   return Buffer.from(records.map((record) => `${record}\0`).join(''), 'latin1');
 }
 
-/** Whether it takes root to stand there. */
-function isOtherUser({ uid, gid, groups }: Standing): boolean {
-  const own = [process.getuid?.(), process.getgid?.(), ...(process.getgroups?.() ?? [])];
-  return own.join() !== [uid, gid, ...groups].join();
+/**
+ * Whether it takes root to stand there, and rights that `runc spec` does not give to it: setgroups to what they are is
+ * refused too. Not by process.getgroups(), which adds the process's own group to them.
+ */
+function isOtherUser(standing: Standing): boolean {
+  const who = ({ uid, gid, groups }: Standing): string => [uid, gid, ...groups].join();
+  const own = readStanding(process.pid);
+  return own === undefined || who(own) !== who(standing);
 }
 
 async function run(
