@@ -9,13 +9,16 @@ import { linkOf, textOf } from '../attempt.ts';
 export interface Container {
   /** Why we hold this for a container; undefined: nothing says so. */
   readonly evidence: string | undefined;
-  readonly engine: 'docker' | 'podman' | 'nerdctl' | 'kubernetes' | 'unknown';
-  /** What `docker exec` takes, 12 digits; undefined where nothing tells. */
+  readonly engine: 'docker' | 'podman' | 'nerdctl' | 'kubernetes' | Runtime | 'unknown';
+  /** What `docker exec` takes: 12 digits, or a runtime's name for it; undefined where nothing tells. */
   readonly id: string | undefined;
   /** containerd's, which nerdctl wants to be told unless it is `default`: then undefined. */
   readonly namespace?: string | undefined;
   readonly pod: Pod | undefined;
 }
+
+/** An OCI runtime that nobody stands above: `runc run`. */
+export type Runtime = 'runc' | 'crun';
 
 /** What kubectl wants to know. Undefined: nothing tells. */
 export interface Pod {
@@ -62,15 +65,20 @@ export function hasOwnPidNamespace(): boolean {
 /** The kernel gives it this number at boot (PROC_PID_INIT_INO). */
 const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
 
+const HAS_OVERLAY_ROOT = /^\S+ \S+ \S+ \S+ \/ .* - overlay /m;
+
 /** Pure. */
 export function identifyContainer(clues: Clues): Container {
   const mounted = findMounted(clues.mountinfo);
   const kubelet = findKubelet(clues.mountinfo);
   const isPod = isInPod(clues, mounted, kubelet);
-  const engine = isPod ? 'kubernetes' : findEngine(clues, mounted);
-  const common = { evidence: findEvidence(clues, isPod, mounted), engine } as const;
+  const runtime = findRuntime(clues);
+  const engine = isPod ? 'kubernetes' : findEngine(clues, mounted, runtime);
+  const common = { evidence: findEvidence(clues, isPod, mounted, runtime), engine } as const;
   if (isPod)
     return { ...common, id: findIdInCgroup(clues.cgroup)?.slice(0, 12), pod: findPod(clues, kubelet) };
+  if (engine === 'runc' || engine === 'crun')
+    return { ...common, id: findNameInCgroup(clues.cgroup), pod: undefined };
   const fromHostname = /^[0-9a-f]{12}$/.test(clues.hostname) ? clues.hostname : undefined;
   const id = findIdInCgroup(clues.cgroup) ?? mounted?.id;
   const namespace = mounted?.namespace === 'default' ? undefined : mounted?.namespace;
@@ -83,7 +91,12 @@ export function identifyContainer(clues: Clues): Container {
   };
 }
 
-function findEvidence(clues: Clues, isPod: boolean, mounted: Mounted | undefined): string | undefined {
+function findEvidence(
+  clues: Clues,
+  isPod: boolean,
+  mounted: Mounted | undefined,
+  runtime: Runtime | undefined,
+): string | undefined {
   if (clues.dockerenv) return '/.dockerenv';
   if (clues.containerenv) return '/run/.containerenv';
   if (isPod) return 'Kubernetes';
@@ -92,19 +105,51 @@ function findEvidence(clues: Clues, isPod: boolean, mounted: Mounted | undefined
   // A laptop can have these too (an image-based system, a variable somebody exported), but not beside them processes
   // of its own.
   if (!clues.ownPidNamespace) return undefined;
-  if (mounted !== undefined) return 'the mounts';
-  if (/^\S+ \S+ \S+ \S+ \/ .* - overlay /m.test(clues.mountinfo)) return 'an overlay as root file system';
+  if (mounted !== undefined || runtime !== undefined) return 'the mounts';
+  if (HAS_OVERLAY_ROOT.test(clues.mountinfo)) return 'an overlay as root file system';
   if (clues.environment.container !== undefined) return 'the variable container';
   return undefined;
 }
 
-function findEngine(clues: Clues, mounted: Mounted | undefined): Container['engine'] {
+function findEngine(
+  clues: Clues,
+  mounted: Mounted | undefined,
+  runtime: Runtime | undefined,
+): Container['engine'] {
+  // before the files: the root of `docker export` has Docker's .dockerenv in it
+  if (runtime !== undefined && mounted === undefined && findIdInCgroup(clues.cgroup) === undefined)
+    return runtime;
   if (clues.containerenv || /libpod/.test(clues.cgroup)) return 'podman';
   if (mounted?.engine === 'nerdctl' || /nerdctl-[0-9a-f]{64}/.test(clues.cgroup)) return 'nerdctl';
   if (clues.dockerenv || mounted?.engine === 'docker' || /docker[-/:][0-9a-f]{64}/.test(clues.cgroup)) {
     return 'docker';
   }
   return mounted?.engine ?? 'unknown';
+}
+
+/**
+ * What runc and crun hide in every container that is not privileged, and nothing else does: files of /proc behind
+ * /dev/null, folders behind empty ones. runc has a tmpfs for each of these, crun one of size 0 (1.8.1), later its own
+ * `.empty-directory`. On an overlay it is somebody's image: an engine stands above, which says no more of itself.
+ */
+function findRuntime({ mountinfo }: Clues): Runtime | undefined {
+  if (HAS_OVERLAY_ROOT.test(mountinfo)) return undefined;
+  if (!/^\S+ \S+ \S+ \/null \/proc\/(?:kcore|keys|sched_debug|timer_list) /m.test(mountinfo))
+    return undefined;
+  const isCrun =
+    /^\S+ \S+ \S+ \S*\/\.empty-directory \/(?:proc|sys)\//m.test(mountinfo) ||
+    /^\S+ \S+ \S+ \/ \/(?:proc|sys)\/.* - tmpfs tmpfs \S*size=0k/m.test(mountinfo);
+  return isCrun ? 'crun' : 'runc';
+}
+
+/**
+ * `runc run NAME` has the group /NAME below its caller's, or `runc-NAME.scope` under systemd; without the right to make
+ * one it stays in its caller's. cgroup v2's line is the last, and `/` where it does not count.
+ */
+function findNameInCgroup(cgroup: string): string | undefined {
+  const group = [...cgroup.matchAll(/\/([\w+.-]+)$/gm)].at(-1)?.[1] ?? '';
+  const scope = /^(?:runc|crun)-(.+)\.scope$/.exec(group)?.[1];
+  return scope ?? (/^$|\.(?:scope|service|slice)$/.test(group) ? undefined : group);
 }
 
 /**

@@ -1,7 +1,7 @@
 /**
  * What a person reads when the container is parked: what happened, how to get in, how to let it go. Pure.
  */
-import type { Container, Pod } from '../container/identity.ts';
+import type { Container, Pod, Runtime } from '../container/identity.ts';
 import type { Fault } from '../fault.ts';
 import { maskArguments } from '../secrets.ts';
 
@@ -107,12 +107,14 @@ function withoutShell({ engine, pod, ...container }: Container): string {
     return `this image has no shell; kubectl debug -it ${podName(pod)}${target} --image=busybox brings one along`;
   }
   const client = clientOf({ engine, pod, ...container });
+  if (isRuntime(engine)) return `this image has no shell; its files lie where ${client} state ${id} says`;
   return `this image has no shell; ${client} cp ${id}:/PATH . copies files out`;
 }
 
 /** The line that runs `command` in the container. */
 function execLine(container: Container, command: string, flags = ''): string {
-  const { id = 'CONTAINER', pod } = container;
+  const { id = 'CONTAINER', pod, engine } = container;
+  if (isRuntime(engine)) return `${engine} exec ${flags === '' ? '' : '-t '}${id} ${command}`; // which has no -i
   if (pod === undefined) return `${clientOf(container)} exec ${flags}${id} ${command}`;
   const one = pod.container === undefined ? '' : ` -c ${pod.container}`;
   return `kubectl exec ${flags}${podName(pod)}${one} -- ${command}`;
@@ -131,7 +133,8 @@ function releaseLine({ container, ownPid, shell, tool, isReachedByStops }: Banne
   const killing = shell === undefined ? undefined : `kill ${ownPid}`;
   const inside = tool === undefined ? killing : `${tool} release`;
   if (pod === undefined && isReachedByStops) {
-    const outside = `${clientOf(container)} stop ${id}`;
+    const client = clientOf(container);
+    const outside = isRuntime(container.engine) ? `${client} kill ${id}` : `${client} stop ${id}`;
     return inside === undefined ? outside : `${outside}   or, inside: ${inside}`;
   }
   if (tool !== undefined) return execLine(container, `${tool} release`);
@@ -146,7 +149,11 @@ function environmentLines({ stateDirectory, shell, tool }: BannerFacts): readonl
 
 function clientOf({ engine, namespace }: Container): string {
   if (engine === 'nerdctl') return namespace === undefined ? 'nerdctl' : `nerdctl -n ${namespace}`;
-  return engine === 'podman' ? 'podman' : 'docker';
+  return engine === 'podman' || isRuntime(engine) ? engine : 'docker';
+}
+
+function isRuntime(engine: Container['engine']): engine is Runtime {
+  return engine === 'runc' || engine === 'crun';
 }
 
 function podName({ name = 'POD', namespace }: Pod): string {

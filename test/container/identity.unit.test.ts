@@ -187,6 +187,108 @@ const RECORDED: readonly [string, Partial<Clues>, Partial<ReturnType<typeof iden
     { engine: 'podman', id: '1d879b0ac70d' },
   ],
   [
+    // podman 4.3.1 with runc on Debian 12, in a mount namespace that has cgroup v2 alone, measured
+    'podman as root, cgroup v2, beside hierarchies of v1',
+    {
+      cgroup: '9:name=systemd:/\n4:memory:/\n0::/\n',
+      containerenv: true,
+      mountinfo: `306 299 254:0 /run/overlay-containers/f4b50788e05ba6a5665b28c8596a836a1c29d96ce753b30ce65cdb231431f247/userdata/hosts /etc/hosts rw,relatime - ext4 /dev/vda rw
+308 299 254:0 /run/overlay-containers/f4b50788e05ba6a5665b28c8596a836a1c29d96ce753b30ce65cdb231431f247/userdata/.containerenv /run/.containerenv rw,relatime - ext4 /dev/vda rw
+213 300 0:59 /null /proc/timer_list rw,nosuid,noexec - tmpfs tmpfs rw,size=65536k,mode=755
+`,
+    },
+    { engine: 'podman', id: 'f4b50788e05b' },
+  ],
+  [
+    // runc 1.1.5 on Debian 12, measured: `runc run t1` of what `runc spec` writes
+    'runc, nobody above it, cgroup v1',
+    {
+      cgroup: '9:name=systemd:/t1\n4:memory:/jobs/9ad0bf66f1d54bba55c4253a1ee6fb65/t1\n1:cpu:/t1\n0::/t1\n',
+      hostname: 'runc',
+      ownPidNamespace: true,
+      mountinfo: `441 214 254:0 /srv/bundle/rootfs / rw,relatime - ext4 /dev/vda rw
+221 442 0:139 / /proc/acpi ro,relatime - tmpfs tmpfs ro
+222 442 0:134 /null /proc/keys rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755
+223 442 0:134 /null /proc/timer_list rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755
+224 448 0:140 / /sys/firmware ro,relatime - tmpfs tmpfs ro
+`,
+    },
+    { evidence: 'the mounts', engine: 'runc', id: 't1' },
+  ],
+  [
+    // the same, of a root that `docker export` has written
+    'runc, nobody above it, with the .dockerenv of its root',
+    {
+      cgroup: '9:name=systemd:/t1\n0::/t1\n',
+      dockerenv: true,
+      ownPidNamespace: true,
+      mountinfo: `441 214 254:0 /srv/bundle/rootfs / rw,relatime - ext4 /dev/vda rw
+222 442 0:134 /null /proc/keys rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755
+`,
+    },
+    { evidence: '/.dockerenv', engine: 'runc', id: 't1' },
+  ],
+  [
+    // put together from those around it
+    'docker, its root no overlay, cgroup v2',
+    {
+      cgroup: '0::/\n',
+      dockerenv: true,
+      ownPidNamespace: true,
+      mountinfo: `441 214 254:0 /var/lib/docker/vfs/dir/0c1d / rw,relatime - ext4 /dev/vda rw
+627 608 254:0 /var/lib/docker/containers/0cfa82bf3ab29da271548d6a044e95c948c6fd2f7578fb41833a44ca23da425f/hostname /etc/hostname rw,relatime - ext4 /dev/vda rw
+222 442 0:134 /null /proc/keys rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755
+`,
+    },
+    { engine: 'docker', id: '0cfa82bf3ab2' },
+  ],
+  [
+    // crun 1.8.1 on Debian 12, measured, the same
+    'crun, nobody above it, cgroup v1',
+    {
+      cgroup: '9:name=systemd:/t1\n4:memory:/t1\n0::/\n',
+      ownPidNamespace: true,
+      mountinfo: `772 592 254:0 /srv/bundle/rootfs / rw,relatime - ext4 /dev/vda rw
+789 773 0:166 / /proc/acpi ro,relatime - tmpfs tmpfs rw,size=0k
+790 773 0:6 /null /proc/keys ro,relatime - devtmpfs devtmpfs rw,size=12334492k,nr_inodes=3083623,mode=755
+792 778 0:167 / /sys/firmware ro,relatime - tmpfs tmpfs rw,size=0k
+`,
+    },
+    { evidence: 'the mounts', engine: 'crun', id: 't1' },
+  ],
+  [
+    // containers/crun, get_shared_empty_directory_path: its later way, put into a line
+    'crun, nobody above it, cgroup v2, in its caller’s group',
+    {
+      cgroup: '0::/user.slice/user-1000.slice/session-1.scope\n',
+      ownPidNamespace: true,
+      mountinfo: `772 592 254:0 /srv/bundle/rootfs / rw,relatime - ext4 /dev/vda rw
+789 773 0:24 /crun/.empty-directory /proc/acpi ro,relatime - tmpfs tmpfs rw,size=2466900k,mode=755
+790 773 0:6 /null /proc/keys ro,relatime - devtmpfs devtmpfs rw,size=12334492k,nr_inodes=3083623,mode=755
+`,
+    },
+    { evidence: 'the mounts', engine: 'crun', id: undefined },
+  ],
+  [
+    // opencontainers/runc, docs/systemd.md: the name of its unit
+    'runc, nobody above it, systemd',
+    {
+      cgroup: '0::/system.slice/runc-shop-1.scope\n',
+      ownPidNamespace: true,
+      mountinfo: '222 442 0:134 /null /proc/kcore rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755\n',
+    },
+    { engine: 'runc', id: 'shop-1' },
+  ],
+  [
+    'what an OCI runtime hides, over an overlay: an engine that we do not know',
+    {
+      cgroup: '0::/ecs/0a1b/0a1b-7\n',
+      ownPidNamespace: true,
+      mountinfo: `${overlayRoot}222 442 0:134 /null /proc/kcore rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755\n`,
+    },
+    { evidence: 'an overlay as root file system', engine: 'unknown', id: undefined },
+  ],
+  [
     // containerd/nerdctl, docs/dir.md: what is mounted from where; the address's digest is that of containerd's socket
     'nerdctl, cgroup v2, private cgroup namespace',
     {

@@ -66,7 +66,11 @@ const pod = (changes = {}) => ({
   engine: 'kubernetes' as const,
   pod: { name: 'web-1', namespace: 'shop', container: 'app', ...changes },
 });
-const of = (engine: 'podman' | 'nerdctl', namespace?: string) => ({ ...facts.container, engine, namespace });
+const of = (engine: 'podman' | 'nerdctl' | 'runc' | 'crun', namespace?: string) => ({
+  ...facts.container,
+  engine,
+  namespace,
+});
 const none = { shell: undefined };
 
 test.each<[string, Partial<BannerFacts>, readonly string[]]>([
@@ -84,6 +88,21 @@ test.each<[string, Partial<BannerFacts>, readonly string[]]>([
     'nerdctl in a namespace',
     { container: of('nerdctl', 'shop') },
     ['nerdctl -n shop exec -it 3f2a3f2a3f2a bash', 'nerdctl -n shop stop 3f2a3f2a3f2a   or, inside: kill 1'],
+  ],
+  [
+    'crun, which has no exec -i and no stop',
+    { container: { ...of('crun'), id: 'shop' }, tool: '/ddbg/bin/ddbg', hasOwnShell: true, ...none },
+    [
+      'crun exec -t shop /ddbg/bin/ddbg shell',
+      'crun exec shop /ddbg/bin/ddbg report',
+      'crun exec shop /ddbg/bin/ddbg rerun',
+      'crun kill shop   or, inside: /ddbg/bin/ddbg release',
+    ],
+  ],
+  [
+    'runc, and nothing says which container; no shell',
+    { container: { ...of('runc'), id: undefined }, ...none },
+    ['this image has no shell; its files lie where runc state CONTAINER says', 'runc kill CONTAINER'],
   ],
   [
     'a pod',
