@@ -15,21 +15,24 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import {
+  ARCHITECTURE,
+  build,
+  buildCarrier,
+  CARRIER,
+  CHECKOUT,
+  compile,
+  ENTRY,
+  FAULT,
+  TOOL,
+  withStatus,
+} from './carrier-images.ts';
 import { type Container, describeWithEngine, docker, engine, run, start, startWebServer } from './docker.ts';
 import { changes, mountFiles, ownLines, tarGz, waitForPark } from './kit.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
-const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
-const ENTRY = '/ddbg/bin/ddbg-entry';
-const TOOL = '/ddbg/bin/ddbg';
 const JAVA = '/usr/lib/jvm/java-17-openjdk-amd64/bin/java';
-const CARRIER = 'ddbg-test-carrier';
-const ARCHITECTURE = process.arch === 'arm64' ? 'arm64' : 'amd64';
-
-/** Whoever serves it says what it was given and ends with this status, until somebody mends it. */
-const FAULT = 7;
 /** elf(5) */
 const EM_AARCH64 = 183;
 
@@ -75,35 +78,11 @@ const SERVICES = {
 
 // ---- the images -----------------------------------------------------------------------------------------------------
 
-/** Files of a folder as an image: `FROM base`, the files, the carrier. */
-async function build(image: string, base: string, fill: (folder: string) => void): Promise<void> {
-  const context = mkdtempSync(join(engine().directory, 'context-'));
-  const folder = join(context, 'root');
-  mkdirSync(join(folder, 'app'), { recursive: true });
-  fill(folder);
-  const lines = [
-    `FROM ${CARRIER} AS ddbg-entry`,
-    `FROM ${base}`,
-    'COPY root /',
-    'COPY --from=ddbg-entry /ddbg /ddbg',
-    `ENTRYPOINT ["${ENTRY}", "--"]`,
-  ];
-  writeFileSync(join(context, 'Dockerfile'), `${lines.join('\n')}\n`);
-  await buildImage(image, ['--network', 'none', context]);
-}
-
-async function buildImage(image: string, args: readonly string[]): Promise<void> {
-  const built = await docker(['build', '--quiet', '--tag', image, ...args], { deadlineMs: 300_000 });
-  if (built.status !== 0) throw new Error(`cannot build ${image}: ${built.stderr}`);
-}
-
 /** Debian's packages, unpacked. */
 function packages(...names: string[]): string {
   const script = join(CHECKOUT, 'docker/carrier/downloads.mjs');
   return execFileSync('node', [script, ARCHITECTURE, ...names], { encoding: 'utf8' }).trim();
 }
-
-const withStatus = (folder: string) => writeFileSync(join(folder, 'app/status'), `${FAULT}\n`);
 
 const SCRIPT = `echo "up, tenant $TENANT"
 exit "$(cat /app/status)"
@@ -119,11 +98,6 @@ function script(folder: string, shell: string): void {
   chmodSync(file, 0o755);
 }
 
-function compile(folder: string, compiler: string, ...flags: string[]): void {
-  const source = join(CHECKOUT, 'docker/test/service.c');
-  execFileSync(compiler, ['-O1', ...flags, '-o', join(folder, 'app/service'), source]);
-}
-
 function busybox(folder: string): void {
   mkdirSync(join(folder, 'bin'));
   cpSync(join(packages('busybox-static'), 'bin/busybox'), join(folder, 'bin/busybox'));
@@ -131,13 +105,7 @@ function busybox(folder: string): void {
 }
 
 async function makeImages(base: string): Promise<void> {
-  const built = execFileSync('node', [join(CHECKOUT, 'docker/carrier/build.mjs')], {
-    encoding: 'utf8',
-  });
-  console.log(built.replace(/, in .*/g, '').split('\nnow')[0]);
-  const dockerfile = join(CHECKOUT, 'docker/carrier/Dockerfile');
-  const context = join(CHECKOUT, 'docker/carrier/context');
-  await buildImage(CARRIER, ['--build-arg', `TARGETARCH=${ARCHITECTURE}`, '--file', dockerfile, context]);
+  await buildCarrier('linux-x64', 'linux-arm64');
   await build(SERVICES.debian.image, base, (folder) => {
     withStatus(folder);
     script(folder, '/bin/bash');
