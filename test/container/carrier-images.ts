@@ -44,7 +44,8 @@ export async function build(image: string, base: string, fill: (folder: string) 
   await buildImage(image, ['--network', 'none', context]);
 }
 
-async function buildImage(image: string, args: readonly string[]): Promise<void> {
+/** `docker build`, the old builder's too. */
+export async function buildImage(image: string, args: readonly string[]): Promise<void> {
   const built = await docker(['build', '--quiet', '--tag', image, ...args], { deadlineMs: 300_000 });
   if (built.status !== 0) throw new Error(`cannot build ${image}: ${built.stderr}`);
 }

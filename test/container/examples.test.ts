@@ -3,13 +3,11 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { describeWithEngine, docker, run, start, startWebServer } from './docker.ts';
+import { buildCarrier, buildImage, CARRIER, CHECKOUT } from './carrier-images.ts';
+import { describeWithEngine, run, start, startWebServer } from './docker.ts';
 
-const checkout = fileURLToPath(new URL('../..', import.meta.url));
-const examples = join(checkout, 'examples');
-const CARRIER = 'ddbg-test-carrier';
+const examples = join(CHECKOUT, 'examples');
 
 describeWithEngine('examples', (images) => {
   const image = (name: string) => `ddbg-test-example-${name}`;
@@ -29,7 +27,7 @@ describeWithEngine('examples', (images) => {
     ]) {
       const context = join(folder, name);
       const from = name === 'static-binary' ? `CARRIER=${CARRIER}` : `BASE=${images.node20}`;
-      await build('--network', 'none', '--build-arg', from, '--tag', image(name), context);
+      await buildImage(image(name), ['--network', 'none', '--build-arg', from, context]);
     }
   }, 600_000);
 
@@ -138,20 +136,3 @@ describeWithEngine('examples', (images) => {
     expect(await stopped.wait()).toBe(136);
   });
 });
-
-async function buildCarrier(): Promise<void> {
-  const arm = process.arch === 'arm64';
-  const script = join(checkout, 'docker/carrier/build.mjs');
-  execFileSync('node', [script, arm ? 'linux-arm64' : 'linux-x64'], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  const file = join(checkout, 'docker/carrier/Dockerfile');
-  const architecture = `TARGETARCH=${arm ? 'arm64' : 'amd64'}`;
-  const context = join(checkout, 'docker/carrier/context');
-  await build('--build-arg', architecture, '--file', file, '--tag', CARRIER, context);
-}
-
-async function build(...args: readonly string[]): Promise<void> {
-  const built = await docker(['build', ...args], { deadlineMs: 300_000 });
-  if (built.status !== 0) throw new Error(`docker build ${args.join(' ')}: ${built.stdout}\n${built.stderr}`);
-}
