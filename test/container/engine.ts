@@ -203,7 +203,7 @@ async function installMissing(): Promise<boolean> {
   return missing.length > 0;
 }
 
-async function aptInstall(packages: readonly string[]): Promise<void> {
+export async function aptInstall(packages: readonly string[]): Promise<void> {
   const env = { DEBIAN_FRONTEND: 'noninteractive' };
   await must('apt-get', ['update'], { env });
   await must('apt-get', ['install', '--yes', '--no-install-recommends', ...packages], { env });
@@ -438,7 +438,7 @@ async function must(
   throw new Error(`cannot run "${file} ${args.join(' ')}": ${result.shortMessage ?? ''}\n${result.all}`);
 }
 
-function onPath(command: string): boolean {
+export function onPath(command: string): boolean {
   return PATH.split(':').some((entry) => existsSync(join(entry, command)));
 }
 
