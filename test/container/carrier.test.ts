@@ -30,6 +30,7 @@ import {
 } from './carrier-images.ts';
 import { type Container, describeWithEngine, docker, engine, run, start, startWebServer } from './docker.ts';
 import { changes, mountFiles, ownLines, tarGz, waitForPark } from './kit.ts';
+import { Matrix } from './matrix.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 const JAVA = '/usr/lib/jvm/java-17-openjdk-amd64/bin/java';
@@ -203,7 +204,7 @@ const ROWS: readonly Row[] = [
 ];
 
 describeWithEngine('the carrier', (images) => {
-  const cells = new Map<string, string>();
+  const matrix = new Matrix('the carrier in', ROWS, COLUMNS);
 
   beforeAll(async () => {
     await makeImages(images.base);
@@ -212,7 +213,9 @@ describeWithEngine('the carrier', (images) => {
   }, 600_000);
 
   afterAll(() => {
-    console.log(table(cells));
+    console.log(`${matrix}
+refused: an archive for files that this user, or a root that is read-only, does not let be written: 125, nothing is changed
+every row but that of HTTP has --network none`);
   });
 
   describe.each(ROWS)('$name', (row) => {
@@ -230,12 +233,7 @@ describeWithEngine('the carrier', (images) => {
     const withWords = (DEBUG: string) => ({ ...options(), env: { TENANT: 'blue', DEBUG } });
     const archive = () =>
       row.network !== undefined && name.includes('HTTP') ? `${server.url}/patch.tar.gz` : '/t/patch.tar.gz';
-    /** A cell is right only when its test has come to its end. */
-    const cell = (column: Column, body: () => Promise<string | undefined>) =>
-      it(column, async () => {
-        cells.set(`${name}|${column}`, 'WRONG');
-        cells.set(`${name}|${column}`, (await body()) ?? 'right');
-      });
+    const cell = (column: Column, body: () => Promise<string | undefined>) => matrix.cell(name, column, body);
 
     cell('off', async () => {
       const { status, stdout, stderr } = await run(service.image, options());
@@ -381,20 +379,3 @@ describeWithEngine('the carrier', (images) => {
     expect((await changes(container)).filter((line) => line.includes('ddbg'))).toEqual([]);
   });
 });
-
-function table(cells: ReadonlyMap<string, string>): string {
-  const width = Math.max(...ROWS.map(({ name }) => name.length));
-  const line = (name: string, values: readonly string[]) =>
-    [name.padEnd(width), ...values.map((value) => value.padEnd(9))].join(' | ').trimEnd();
-  return [
-    line('the carrier in', COLUMNS),
-    ...ROWS.map(({ name }) =>
-      line(
-        name,
-        COLUMNS.map((column) => cells.get(`${name}|${column}`) ?? 'not run'),
-      ),
-    ),
-    'refused: an archive for files that this user, or a root that is read-only, does not let be written: 125, nothing is changed',
-    'every row but that of HTTP has --network none',
-  ].join('\n');
-}

@@ -16,6 +16,7 @@ import { build, buildCarrier, compile, ENTRY, FAULT, TOOL, withStatus } from './
 import { type CommandResult, describeWithEngine, docker, engine } from './docker.ts';
 import { aptInstall, onPath } from './engine.ts';
 import { eventually, ownLines } from './kit.ts';
+import { Matrix } from './matrix.ts';
 
 const IMAGE = 'ddbg-test-engines';
 const SERVICE = '/app/service';
@@ -293,7 +294,7 @@ if (reason !== undefined) console.warn(`\nSKIPPED: other engines: ${reason}\n`);
 
 describe.skipIf(reason !== undefined)('other engines', () => {
   describeWithEngine('with the carrier', () => {
-    const cells = new Map<string, string>();
+    const matrix = new Matrix('the carrier under', ROWS, COLUMNS);
     let lib: string;
 
     beforeAll(async () => {
@@ -314,7 +315,7 @@ describe.skipIf(reason !== undefined)('other engines', () => {
     }, 600_000);
 
     afterAll(() => {
-      console.log(table(cells));
+      console.log(`${matrix}`);
     });
 
     describe.each(ROWS)('$name', (row) => {
@@ -323,10 +324,9 @@ describe.skipIf(reason !== undefined)('other engines', () => {
       let last: Started | undefined;
       let log = '';
       const cell = (column: Column, body: () => Promise<string | undefined>) =>
-        it(column, async () => {
+        matrix.cell(row.name, column, () => {
           onTestFailed(() => console.error(`the last log of ${row.name}:\n${log}`));
-          cells.set(`${row.name}|${column}`, 'WRONG');
-          cells.set(`${row.name}|${column}`, (await body()) ?? 'right');
+          return body();
         });
       const logOf = async (started: Started) => {
         log = await started.log();
@@ -466,18 +466,3 @@ describe.skipIf(reason !== undefined)('other engines', () => {
     });
   });
 });
-
-function table(cells: ReadonlyMap<string, string>): string {
-  const width = Math.max(...ROWS.map(({ name }) => name.length));
-  const line = (name: string, values: readonly string[]) =>
-    [name.padEnd(width), ...values.map((value) => value.padEnd(7))].join(' | ').trimEnd();
-  return [
-    line('the carrier under', COLUMNS),
-    ...ROWS.map(({ name }) =>
-      line(
-        name,
-        COLUMNS.map((column) => cells.get(`${name}|${column}`) ?? 'not run'),
-      ),
-    ),
-  ].join('\n');
-}
