@@ -916,15 +916,33 @@ static void node_ended(int status) {
     }
 }
 
+static void do_nothing(int number) {
+    (void)number;
+}
+
+/* Stops all of the job, if it is not in the foreground: the kernel asks that and stops it in one, and the CONT of an fg
+ * that comes meanwhile takes a stop back that is still pending. A STOP of our own would come after it, and stay. */
+static void stop_in_background(int fd) {
+    struct sigaction stops = {.sa_handler = SIG_DFL}, wakes = {.sa_handler = do_nothing}, before_stop, before_wake;
+    uint64_t both = 1ULL << (SIGTTOU - 1) | 1ULL << (SIGCONT - 1);
+    sigaction(SIGTTOU, &stops, &before_stop); /* ignored, it would let us take the terminal */
+    sigaction(SIGCONT, &wakes, &before_wake); /* bg: EINTR, and not the same question again */
+    syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &both, NULL, sizeof both);
+    tcsetpgrp(fd, getpgrp());
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &both, NULL, sizeof both);
+    sigaction(SIGCONT, &before_wake, NULL);
+    sigaction(SIGTTOU, &before_stop, NULL);
+}
+
 /* Ctrl-Z: the shell that started us must see its job stop. Without such a shell nobody could say fg: it goes on. */
 static void stop_with_command(int number) {
     pid_t parent = getppid(); /* a shell with job control: of our session, and not of our group */
     bool has_shell = getpid() != 1 && getsid(parent) == getsid(0) && getpgid(parent) != getpgrp();
     if (terminal_of(-1) < 0 || (!has_shell && number != SIGTSTP)) return;
-    if (has_shell && terminal_of(getpgrp()) < 0) { /* else it has said fg while the command was stopping */
+    if (has_shell && terminal_of(command_pid) >= 0) {
         give_terminal(getpgrp());
         kill(0, SIGSTOP); /* all of the job: `ddbg-entry -- cat | less` */
-    }
+    } else if (has_shell) stop_in_background(terminal_of(-1));
     take_and_give_terminal();
     kill(-command_pid, SIGCONT);
 }
