@@ -13,6 +13,8 @@ const FAULTS =
   'it blocks none of these for all of its threads: the second dies of ILL and FPE, BUS and SEGV can miss the signalfd';
 const OF_LIBC = 'signals 32 and 33 are those of the libc it is built with';
 const VARIABLES = 'it keeps variables by their names: one of each, and none without a =';
+const LATE =
+  'it takes a stop and the CONT behind it when it gets to them: 3 of 90 runs stood still, of 160 without it none';
 const MEMORY = 'the translator and what it has translated are in the same process, 11 MB';
 
 /** By file. A name is that of a test, or of a describe with all that is in it. */
@@ -36,6 +38,12 @@ const CANNOT: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'statuses.test.ts': {
     'off > death by each fatal real-time signal is 128+N': SHIFTED,
     'on > death by each fatal real-time signal is 128+N': SHIFTED,
+  },
+  'terminal.test.ts': {
+    "'off' > from the background to the front: fg gives it the terminal": LATE,
+    "'on' > from the background to the front: fg gives it the terminal": LATE,
+    "'off' > fg that comes while the command is just stopping: it goes on at once": LATE,
+    "'on' > fg that comes while the command is just stopping: it goes on at once": LATE,
   },
   'transparency.test.ts': {
     'HUP ignored': IGNORED,
