@@ -329,7 +329,10 @@ export async function holdContainer(
   if (run.pid === undefined && state !== undefined)
     keepEnvironment(state, environmentBytes(plan.command), log); // what it would have had
   const carrier = findCarrier();
+  const withBusybox = carrier === undefined ? undefined : `${carrier.busybox} sh`;
   const isInPath = (name: string): boolean => which(name, plan.command.environment.PATH) !== undefined;
+  const installed = carrier?.tool ?? (isInPath('ddbg') && isInPath('node') ? 'ddbg' : undefined);
+  const tool = state === undefined ? undefined : installed; // it works on the state
   const banner = parkBanner({
     fault,
     cause: causeLine(report),
@@ -338,9 +341,9 @@ export async function holdContainer(
     durationMs: run.durationMs,
     container: identifyContainer(readClues()),
     ownPid: host.pid,
-    shell: SHELLS.find(isInPath),
-    hasOwnShell: carrier !== undefined,
-    tool: carrier?.tool ?? (isInPath('ddbg') && isInPath('node') ? 'ddbg' : undefined),
+    shell: SHELLS.find(isInPath) ?? (tool === undefined ? withBusybox : undefined),
+    hasOwnShell: withBusybox !== undefined,
+    tool,
     stateDirectory: state?.directory,
     limitMs,
     now: new Date(),

@@ -63,6 +63,7 @@
 
 enum { BY_SIGNAL = 128 };
 enum { MOST_SIGNALS = 64 };
+enum { STARTS_MS = 30 * 1000 }; /* how long node may take to its first word: without room for its threads it never says one */
 enum { LAST_WORD_MS = 1000, GIVES_UP_MS = 5000 }; /* how long a stop waits for node: to speak, to undo a download */
 
 extern char **environ;
@@ -98,6 +99,7 @@ static bool is_again;       /* USR1 came between the end and the park */
 static char *released, *expired;
 static char *recorder;      /* its directory; NULL: the command's output is its own */
 
+static bool has_spoken;     /* node, since it was started */
 static size_t received;     /* bytes of records from node */
 
 static uint64_t given_mask;
@@ -476,7 +478,7 @@ static char *find_node(void) {
     return NULL;
 }
 
-static char package[PATH_MAX]; /* its folder; '' for / */
+static const char *package; /* its folder; '' for / */
 
 static char *in_package(const char *name) {
     char *file;
@@ -485,38 +487,45 @@ static char *in_package(const char *name) {
 
 /* We are PACKAGE/dist/init/PLATFORM/ddbg-init. Returns NULL, or what is missing. */
 static const char *find_programs(const char *bundle) {
-    ssize_t length = readlink("/proc/self/exe", package, sizeof package - 1);
+    char *folder = must(malloc(PATH_MAX)); /* on the stack, or static, it would take a page more for good (measured) */
+    ssize_t length = readlink("/proc/self/exe", folder, PATH_MAX - 1);
     if (length < 0) return "/proc is not mounted, and the rest of the package is found by it";
-    package[length] = '\0';
+    folder[length] = '\0';
     for (int level = 0; level < 4; level++) {
-        char *last = strrchr(package, '/');
-        if (last == NULL) return "the rest of the package is not there: link to its init, do not copy it";
-        *last = '\0';
+        char *last = strrchr(folder, '/');
+        if (last != NULL) *last = '\0';
     }
+    package = must(realloc(folder, strlen(folder) + 1));
+    bundle_file = in_package(bundle);
+    if (access(bundle_file, R_OK) != 0) return "the rest of the package is not there: link to its init, do not copy it";
     char *loader = in_package("lib/ld.so");
     if (named_node() == NULL && is_program(loader)) own_loader = loader;
     node_file = own_loader != NULL ? in_package("lib/node") : find_node();
-    bundle_file = in_package(bundle);
     if (node_file == NULL && named_node() != NULL) return "DDBG_NODE names no program";
     if (node_file == NULL) return "there is no node in PATH; DDBG_NODE=/path/to/node names one";
-    if (access(bundle_file, R_OK) != 0) return "the rest of the package is not there: link to its init, do not copy it";
     return NULL;
 }
 
-/* Node, or its loader, would take these for its own, and they are the command's: src/cli.ts puts the names right again. */
+static bool begins(const char *text, const char *with) {
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* Whether node, or its loader, would take a variable for its own. One that is ours to follow is NODE_EXTRA_CA_CERTS. */
+static bool is_for_node(const char *variable) {
+    if (begins(variable, "NODE_")) return !begins(variable, "NODE_EXTRA_CA_CERTS=");
+    return own_loader != NULL &&
+           (begins(variable, "LD_") || begins(variable, "GLIBC_TUNABLES=") || begins(variable, "OPENSSL_CONF="));
+}
+
+/* They are the command's: src/cli.ts puts the names right again. */
 static char **environment_of_node(void) {
-    static const char *const HIDDEN[] = {"NODE_OPTIONS=", "NODE_V8_COVERAGE=", "NODE_DEBUG=",
-        "LD_", "GLIBC_TUNABLES=", "OPENSSL_CONF=", "NODE_ICU_DATA="}; /* the last four only hurt a node with its own loader */
-    int names = own_loader == NULL ? 3 : 7;
     size_t count = count_of(environ);
     char **hidden = must(malloc((count + 2) * sizeof *hidden));
     for (size_t at = 0; at <= count; at++) {
         hidden[at] = environ[at];
-        for (int name = 0; at < count && name < names; name++) {
-            if (strncmp(environ[at], HIDDEN[name], strlen(HIDDEN[name])) != 0) continue;
-            hidden[at] = must(malloc(strlen(environ[at]) + sizeof "DDBG_HIDDEN_"));
-            sprintf(hidden[at], "DDBG_HIDDEN_%s", environ[at]);
-        }
+        if (at == count || !is_for_node(environ[at])) continue;
+        hidden[at] = must(malloc(strlen(environ[at]) + sizeof "DDBG_HIDDEN_"));
+        sprintf(hidden[at], "DDBG_HIDDEN_%s", environ[at]);
     }
     if (own_loader != NULL && getenv("NODE_EXTRA_CA_CERTS") == NULL) {
         if (asprintf(&hidden[count], "NODE_EXTRA_CA_CERTS=%s/share/ca-certificates.crt", package) < 0) must(NULL);
@@ -578,7 +587,8 @@ static int start_node(void) {
     phase = PLANNING;
     stop = 0;
     passing_ms = 0;
-    deadline_ms = 0;
+    has_spoken = false;
+    deadline_ms = now_ms() + STARTS_MS;
     released = expired = NULL;
     received = 0;
     recorder = NULL;
@@ -888,6 +898,7 @@ static void start_command_or_end(void) {
 static void go_on_without_node(void) {
     end_node();
     if (stop != 0) finish(status_of_early_stop());
+    deadline_ms = 0;
     if (stays) {
         start_command_or_end();
         return;
@@ -1031,6 +1042,8 @@ static void read_records(void) {
     char *record = text;
     for (char *stops_at; received > 0 && (stops_at = memchr(record, '\0', received)) != NULL; record = stops_at + 1) {
         received -= (size_t)(stops_at + 1 - record);
+        if (!has_spoken && stop == 0) deadline_ms = 0;
+        has_spoken = true;
         on_record(record);
     }
     if (received > 0) memmove(text, record, received);
@@ -1048,8 +1061,10 @@ static void on_signal(const struct signalfd_siginfo *info) {
         } else if (number == SIGUSR1) is_again = true;
     } else if (phase == PLANNING) {
         if (!is_stop && number != SIGHUP) return; /* nobody to take it */
-        if (stop == 0) stop = number;
-        if (deadline_ms == 0) deadline_ms = now_ms() + GIVES_UP_MS;
+        if (stop == 0) {
+            stop = number;
+            deadline_ms = now_ms() + GIVES_UP_MS;
+        }
         signal_node(asks_to_stop(number) || number == SIGHUP ? number : SIGTERM); /* it gives its download up; if it cannot listen yet, it dies of it */
     } else if (phase == JUDGING) {
         if (number == SIGUSR1) is_again = true; /* the park has been said, and node is just handing over */
@@ -1080,8 +1095,12 @@ static void on_deadline(void) {
         signal_all(SIGKILL);
         deadline_ms = now_ms() + 100; /* one that was being forked escapes a round */
     } else if (phase == JUDGING) finish(status_of_end());
-    else if (phase == PLANNING) finish(status_of_early_stop());
-    else if (phase == PARKED) look();
+    else if (phase == PLANNING && stop != 0) finish(status_of_early_stop());
+    else if (phase == PLANNING) {
+        say("node has not said a word for %d s; --pids-limit and ulimit -u must leave room for ten threads", STARTS_MS / 1000);
+        deadline_ms = 0;
+        signal_node(SIGKILL); /* the rest is node_ended's */
+    } else if (phase == PARKED) look();
 }
 
 static _Noreturn void serve(void) {

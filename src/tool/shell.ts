@@ -145,12 +145,13 @@ function chooseShell(found: Found, variables: readonly string[]): Chosen {
   return { argv: words, variables: [`ENV=${rc}`], remove };
 }
 
-/** The image's best, else the carrier's. */
+/** The image's best, else the carrier's: also where the image's do not run. */
 function findShell(path: string | undefined): readonly string[] | undefined {
-  const file = SHELLS.map((name) => which(name, path)).find((each) => each !== undefined);
-  if (file !== undefined) return [file];
   const busybox = findCarrier()?.busybox;
-  return busybox === undefined ? undefined : [busybox, 'sh'];
+  const files = SHELLS.flatMap((name) => which(name, path) ?? []);
+  if (busybox === undefined) return files.length > 0 ? files.slice(0, 1) : undefined;
+  const file = files.find((each) => spawnSync(each, ['-c', ':']).status === 0); // its libc may be what is broken
+  return file === undefined ? [busybox, 'sh'] : [file];
 }
 
 /** A program that the image does not have may be one of the carrier's busybox. */

@@ -92,7 +92,7 @@ describeWithEngine('the native init', (images) => {
       expect(off.stdout).toMatch(/^pid: 1\n/);
       expect(near).toMatchObject({ status: 0, stderr: '' });
       const reason =
-        'cannot do what is asked for: there is no node in PATH; DDBG_NODE=/path/to/node names one';
+        'cannot do what is asked for: the rest of the package is not there: link to its init, do not copy it';
       expect(on).toEqual({ status: 125, stdout: '', stderr: `ddbg-entry: ${reason}\n` });
       expect(json).toMatchObject({ status: 125, stdout: '' });
       expect(JSON.parse(json.stderr)).toMatchObject({ message: reason });

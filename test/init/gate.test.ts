@@ -108,6 +108,20 @@ test('whatever is on for src/parse.ts, or an error, the init asks about', async 
   expect(asked.filter(([, status]) => status !== 125)).toEqual([]);
 });
 
+test('a node that never says a word is not waited for: where none of our words may be there the command starts', async () => {
+  const DDBG_NODE = script(temporaryFolder(), 'node', '#!/bin/sh\nexec sleep 1000\n');
+  const [surely, perhaps] = await Promise.all([
+    runInit(['echo', 'ran'], { env: { DEBUG: 'verbose', DDBG_NODE } }),
+    runInit(['echo', 'ran'], { env: { DEBUG: 'verbos', DDBG_NODE } }),
+  ]);
+  expect(surely).toMatchObject({
+    status: 125,
+    stdout: '',
+    stderr: expect.stringContaining('not said a word for 30 s'),
+  });
+  expect(perhaps).toMatchObject({ status: 0, stdout: 'ran\n' });
+});
+
 describe('node is found', () => {
   const nowhere = { PATH: '/nonexistent' };
   const command = ['/bin/sh', '-c', 'echo ran'];
