@@ -1097,7 +1097,7 @@ static void on_deadline(void) {
     } else if (phase == JUDGING) finish(status_of_end());
     else if (phase == PLANNING && stop != 0) finish(status_of_early_stop());
     else if (phase == PLANNING) {
-        say("node has not said a word for %d s; --pids-limit and ulimit -u must leave room for ten threads", STARTS_MS / 1000);
+        say("node says nothing: is there room for its ten threads? (--pids-limit)");
         deadline_ms = 0;
         signal_node(SIGKILL); /* the rest is node_ended's */
     } else if (phase == PARKED) look();
@@ -1209,9 +1209,7 @@ static int descriptor_to_stand(int count, char **argv) {
 
 static _Noreturn void become_tool(void) {
     const char *missing = find_programs("dist/ddbg.cjs");
-    if (missing == NULL) missing = strerror(exec_node(NULL));
-    dprintf(STDERR_FILENO, "ddbg: cannot start: %s\n", missing);
-    exit(OWN_FAILURE);
+    FAIL("cannot start ddbg: %s", missing != NULL ? missing : strerror(exec_node(NULL)));
 }
 
 int main(int count, char **argv) {
