@@ -1160,9 +1160,10 @@ static void stand_at(char *record, char **environment, size_t *variables) {
     else if (strcmp(record, "gid") == 0) failed = setgid((gid_t)strtoul(value, NULL, 10));
     else if (strcmp(record, "uid") == 0) failed = setuid((uid_t)strtoul(value, NULL, 10));
     else if (strcmp(record, "groups") == 0) {
-        static gid_t groups[65536];
+        enum { MOST = 65536 }; /* the kernel's */
+        gid_t *groups = must(malloc(MOST * sizeof *groups));
         size_t count = 0;
-        for (char *next = value; *next != '\0' && count < sizeof groups / sizeof *groups; next += *next == ',')
+        for (char *next = value; *next != '\0' && count < MOST; next += *next == ',')
             groups[count++] = (gid_t)strtoul(next, &next, 10);
         failed = setgroups(count, groups);
     } else if (strcmp(record, "limit") == 0) {
