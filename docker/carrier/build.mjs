@@ -32,11 +32,10 @@ const PLATFORMS = {
   'linux-x64': { docker: 'amd64', triplet: 'x86_64-linux-gnu', loader: 'ld-linux-x86-64.so.2' },
   'linux-arm64': { docker: 'arm64', triplet: 'aarch64-linux-gnu', loader: 'ld-linux-aarch64.so.1' },
 };
+const [LICENSES = 'gcc-base'] =
+  /gcc-\d+-base/.exec(execFileSync('apt-cache', ['depends', 'libgcc-s1'], { encoding: 'utf8' })) ?? [];
 /** What node needs, where their licence lies, and two for people. */
-function packages() {
-  const base = /gcc-\d+-base/.exec(execFileSync('apt-cache', ['depends', 'libgcc-s1'], { encoding: 'utf8' }));
-  return ['libc6', 'libstdc++6', 'libgcc-s1', ...(base ?? []), 'busybox-static', 'ca-certificates'];
-}
+const PACKAGES = ['libc6', 'libstdc++6', 'libgcc-s1', LICENSES, 'busybox-static', 'ca-certificates'];
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const contexts = fileURLToPath(new URL('context/', import.meta.url));
@@ -47,7 +46,7 @@ function makeContext(name) {
   if (!existsSync(join(root, 'dist/init', name, 'ddbg-init')))
     throw new Error(`the init for ${name} is not built: npm run build says why`);
   const node = fromNpm(`node-${name}@${NODE_VERSION}`);
-  const debian = fromDebian(platform.docker, packages());
+  const debian = fromDebian(platform.docker, PACKAGES);
   rmSync(folder, { recursive: true, force: true });
   for (const part of ['bin', 'dist', 'lib', 'licenses', 'share'])
     mkdirSync(join(folder, part), { recursive: true });
@@ -97,7 +96,7 @@ function neededBy(file, places, loader, found = new Set()) {
 
 function findIn(places, name) {
   const file = places.map((place) => join(place, name)).find((each) => existsSync(each));
-  if (file === undefined) throw new Error(`none of ${packages().join(', ')} has ${name}`);
+  if (file === undefined) throw new Error(`none of ${PACKAGES.join(', ')} has ${name}`);
   return file;
 }
 
@@ -110,7 +109,7 @@ function put(from, to, mode) {
 function copyLicenses(folder, node, debian, architecture) {
   put(join(root, 'LICENSE'), join(folder, 'licenses/ddbg-entry'), 0o644);
   put(join(node, 'LICENSE'), join(folder, 'licenses/node'), 0o644);
-  for (const name of packages())
+  for (const name of PACKAGES)
     put(join(debian, 'usr/share/doc', name, 'copyright'), join(folder, 'licenses', name), 0o644);
   const lines = readFileSync(join(debian, 'versions'), 'utf8');
   const text = `The files of the following packages are Debian's, unchanged (${architecture}); their sources are the source packages

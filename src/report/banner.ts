@@ -92,8 +92,8 @@ export function stayAliveHint(
 function attachLine(facts: BannerFacts): string {
   const { container, shell, tool, hasOwnShell, stateDirectory } = facts;
   if (container.evidence === undefined) return 'this is no container: look around from another terminal';
-  if (shell === undefined && !hasOwnShell) return withoutShell(container);
-  if (tool === undefined) return execLine(container, shell ?? '', '-it ');
+  if (tool === undefined || (shell === undefined && !hasOwnShell))
+    return shell === undefined ? withoutShell(container) : execLine(container, shell, '-it ');
   const line = execLine(container, `${tool} shell`, '-it ');
   if (shell === undefined) return line;
   const environment = stateDirectory === undefined ? '' : `, and there: . ${stateDirectory}/environ.sh`;

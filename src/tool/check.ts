@@ -12,6 +12,7 @@ import { readCgroupLimits, readResourceLimits } from '../container/limits.ts';
 import { showBytes } from '../dump/words.ts';
 import { errnoOf, reasonOf } from '../errors.ts';
 import { initFile } from '../install.ts';
+import { WORDS } from '../parse.ts';
 import { SHELLS, which } from '../process/resolve.ts';
 import { usualPlaces } from '../state.ts';
 import type { Answer } from './answer.ts';
@@ -97,6 +98,7 @@ export interface Facts {
   readonly cgroup: CgroupLimits;
 }
 
+const OURS = new RegExp(`\\b(?:${WORDS.join('|')})\\b`);
 const TOOLS = ['ps', 'curl', 'tar', 'gdb', 'strace'];
 const CERTIFICATES = [
   '/etc/ssl/certs/ca-certificates.crt',
@@ -118,9 +120,7 @@ function gatherFacts(environment: NodeJS.ProcessEnv): Facts {
     leastNodeVersion: leastNodeVersion(),
     nodeInPath: which('node', path),
     carrierTool: findCarrier()?.tool,
-    environmentSets: ['DDBG', 'DEBUG'].filter((name) =>
-      /verbose|stayalive|fstree|\brecord\b/.test(environment[name] ?? ''),
-    ),
+    environmentSets: ['DDBG', 'DEBUG'].filter((name) => OURS.test(environment[name] ?? '')),
     shells: SHELLS.filter((name) => which(name, path) !== undefined),
     tools: Object.fromEntries(TOOLS.map((name) => [name, which(name, path) !== undefined])),
     hasCertificates: CERTIFICATES.some((file) => isThere(file)),

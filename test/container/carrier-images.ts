@@ -2,10 +2,10 @@
  * Images with the carrier in them, for any engine: made from Debian's packages, without an image registry.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { docker, engine } from './docker.ts';
+import { buildImage, engine } from './docker.ts';
 
 export const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 export const ENTRY = '/ddbg/bin/ddbg-entry';
@@ -18,13 +18,17 @@ export const FAULT = 7;
 
 /** The image that `build` takes the carrier from; the context is made for each platform. */
 export async function buildCarrier(...platforms: string[]): Promise<void> {
-  const names = platforms.length > 0 ? platforms : [`linux-${process.arch}`];
+  const asked = platforms.length > 0 ? platforms : [`linux-${process.arch}`];
+  const isMade = (name: string) => existsSync(join(engine().directory, `carrier-${name}`));
+  const names = asked.filter((name) => !isMade(name));
+  if (names.length === 0) return; // by another file of this run
   const script = join(CHECKOUT, 'docker/carrier/build.mjs');
   const said = execFileSync('node', [script, ...names], { encoding: 'utf8' });
   console.log(said.match(/^carrier .* MB, node [\d.]+/gm)?.join('\n'));
   const dockerfile = join(CHECKOUT, 'docker/carrier/Dockerfile');
   const context = join(CHECKOUT, 'docker/carrier/context');
   await buildImage(CARRIER, ['--build-arg', `TARGETARCH=${ARCHITECTURE}`, '--file', dockerfile, context]);
+  for (const name of names) writeFileSync(join(engine().directory, `carrier-${name}`), '');
 }
 
 /** Files of a folder as an image: `FROM base`, the files, the carrier. */
@@ -42,12 +46,6 @@ export async function build(image: string, base: string, fill: (folder: string) 
   ];
   writeFileSync(join(context, 'Dockerfile'), `${lines.join('\n')}\n`);
   await buildImage(image, ['--network', 'none', context]);
-}
-
-/** `docker build`, the old builder's too. */
-export async function buildImage(image: string, args: readonly string[]): Promise<void> {
-  const built = await docker(['build', '--quiet', '--tag', image, ...args], { deadlineMs: 300_000 });
-  if (built.status !== 0) throw new Error(`cannot build ${image}: ${built.stderr}`);
 }
 
 /** What service.c ends with. */

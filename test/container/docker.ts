@@ -106,6 +106,12 @@ export async function docker(
   return { status: result.exitCode, stdout: result.stdout, stderr: result.stderr };
 }
 
+/** `docker build`, with or without BuildKit. Throws with all it wrote. */
+export async function buildImage(image: string, args: readonly string[]): Promise<void> {
+  const built = await docker(['build', '--quiet', '--tag', image, ...args], { deadlineMs: 300_000 });
+  if (built.status !== 0) throw new Error(`cannot build ${image}: ${built.stdout}\n${built.stderr}`);
+}
+
 /** Runs a container to its end and removes it. Throws when Docker cannot create it. */
 export async function run(image: string, options: RunOptions = {}): Promise<CommandResult> {
   const name = newName();

@@ -4,8 +4,8 @@ import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { buildCarrier, buildImage, CARRIER, CHECKOUT } from './carrier-images.ts';
-import { describeWithEngine, run, start, startWebServer } from './docker.ts';
+import { buildCarrier, CARRIER, CHECKOUT } from './carrier-images.ts';
+import { buildImage, describeWithEngine, run, start, startWebServer } from './docker.ts';
 
 const examples = join(CHECKOUT, 'examples');
 

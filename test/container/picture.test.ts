@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { describeWithEngine, docker, engine, start } from './docker.ts';
+import { buildImage, describeWithEngine, engine, start } from './docker.ts';
 import { drawTerminal, type Typed } from './picture.ts';
 
 const IMAGE = 'ddbg-test-example-demo';
@@ -15,8 +15,7 @@ const PICTURE = '../../docs/picture.svg';
 describeWithEngine('the picture', (images) => {
   test('shows what the demo of README really says', async () => {
     const base = ['--network', 'none', '--build-arg', `BASE=${images.native}`];
-    const built = await docker(['build', ...base, '--tag', IMAGE, DEMO], { deadlineMs: 120_000 });
-    if (built.status !== 0) throw new Error(`${built.stdout}\n${built.stderr}`);
+    await buildImage(IMAGE, [...base, DEMO]);
 
     const container = await start(IMAGE, { env: { DEBUG: 'stayalive,record' } });
     await container.waitForLog(/let it go:[^\n]*\n[^\n]*-{9}\n/);
