@@ -9,13 +9,13 @@
  * Node 20 alone is left out then, and counted as skipped.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { fromNpm } from '../docker/carrier/downloads.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const cache = join(root, 'node_modules/.cache/ddbg');
 const { values: suites, positionals } = parseArgs({
   // parseArgs knows no option whose value may be missing: all files are the value ''
   args: process.argv.slice(2).map((word) => (/^--(process|container)$/.test(word) ? `${word}=` : word)),
@@ -46,14 +46,7 @@ process.exitCode = rows.every(({ status }) => status === 0) ? 0 : 1;
 /** The newest of that version in npm's registry; the one that runs us where it is one. */
 function nodeOf(version) {
   if (process.versions.node.startsWith(`${version}.`)) return process.execPath;
-  const folder = join(cache, `node-${version}`);
-  const name = `node-linux-${process.arch}`;
-  const node = join(folder, 'node_modules', name, 'bin/node');
-  if (existsSync(node)) return node;
-  mkdirSync(folder, { recursive: true });
-  const flags = ['--no-save', '--no-audit', '--no-fund', '--prefix', folder];
-  execFileSync('npm', ['install', ...flags, `${name}@${version}`], { stdio: 'inherit' });
-  return node;
+  return join(fromNpm(`node-linux-${process.arch}@${version}`), 'bin/node');
 }
 
 /** On `node` itself. */

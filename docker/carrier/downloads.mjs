@@ -1,7 +1,8 @@
 /**
  * Packages, unpacked in the cache of this checkout, without being installed:
  *
- *     node docker/carrier/downloads.mjs amd64 PACKAGE ...     Debian's, in one tree; prints its path
+ *     node docker/carrier/downloads.mjs debian amd64 PACKAGE ...    Debian's, in one tree; prints its path
+ *     node docker/carrier/downloads.mjs npm PACKAGE@VERSION         npm's
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -25,7 +26,11 @@ export function fromNpm(spec) {
 
 /** The file `versions` in the tree has a line for each: package, version, source package, its version. */
 export function fromDebian(architecture, packages) {
-  const names = packages.map((name) => (isForAll(name) ? name : `${name}:${architecture}`));
+  const shown = execFileSync('apt-cache', ['show', '--no-all-versions', ...packages], { encoding: 'utf8' });
+  const forAll = [...shown.matchAll(/^Package: (.*)$(?=(?:\n.+)*\nArchitecture: all$)/gm)].map(
+    ([, name]) => name,
+  );
+  const names = packages.map((name) => (forAll.includes(name) ? name : `${name}:${architecture}`));
   const policy = execFileSync('apt-cache', ['policy', ...names], { encoding: 'utf8' });
   const candidates = [...policy.matchAll(/^(\S+):\n.*\n {2}Candidate: (.*)$/gm)].map(([, ...line]) =>
     line.join(' '),
@@ -50,11 +55,6 @@ export function fromDebian(architecture, packages) {
   });
 }
 
-function isForAll(name) {
-  const shown = execFileSync('apt-cache', ['show', '--no-all-versions', name], { encoding: 'utf8' });
-  return /^Architecture: all$/m.test(shown);
-}
-
 /** Whole or not at all: another run may be looking. */
 function cached(name, make) {
   const folder = join(cache, name);
@@ -68,6 +68,6 @@ function cached(name, make) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const [architecture, ...packages] = process.argv.slice(2);
-  console.log(fromDebian(architecture, packages));
+  const [source, first, ...packages] = process.argv.slice(2);
+  console.log(source === 'npm' ? fromNpm(first) : fromDebian(first, packages));
 }

@@ -16,6 +16,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { readElf } from '../elf.ts';
 import {
   ARCHITECTURE,
   build,
@@ -34,8 +35,6 @@ import { Matrix } from './matrix.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 const JAVA = '/usr/lib/jvm/java-17-openjdk-amd64/bin/java';
-/** elf(5) */
-const EM_AARCH64 = 183;
 
 interface Service {
   readonly image: string;
@@ -82,7 +81,7 @@ const SERVICES = {
 /** Debian's packages, unpacked. */
 function packages(...names: string[]): string {
   const script = join(CHECKOUT, 'docker/carrier/downloads.mjs');
-  return execFileSync('node', [script, ARCHITECTURE, ...names], { encoding: 'utf8' }).trim();
+  return execFileSync('node', [script, 'debian', ARCHITECTURE, ...names], { encoding: 'utf8' }).trim();
 }
 
 const SCRIPT = `echo "up, tenant $TENANT"
@@ -315,11 +314,11 @@ every row but that of HTTP has --network none`);
       lstatSync(join(folder, file)).isFile(),
     );
     const programs = files.flatMap((file) => {
-      const head = readFileSync(join(folder, file)).subarray(0, 20);
-      return head.toString('latin1', 1, 4) === 'ELF' ? [[file, head.readUInt16LE(18)]] : [];
+      const program = readElf(join(folder, file));
+      return program === undefined ? [] : [{ file, ...program }];
     });
     expect(programs.length).toBeGreaterThan(10);
-    expect(programs.filter(([, machine]) => machine !== EM_AARCH64)).toEqual([]);
+    expect(programs.filter(({ machine }) => machine !== 'arm64')).toEqual([]);
     const emulator = process.arch === 'arm64' ? [] : ['qemu-aarch64-static'];
     const loader = [
       join(folder, 'lib/ld.so'),

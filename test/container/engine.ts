@@ -388,7 +388,16 @@ async function buildImages(
 
 async function packCheckout(directory: string): Promise<string> {
   const given = process.env.DDBG_TEST_PACKAGE;
-  return given ? realpathSync(given) : npmPack('.', join(directory, 'package'));
+  return given ? realpathSync(given) : npmPack(join(directory, 'package'));
+}
+
+/** Packs the checkout into a new directory: npm's output cannot be read for the name, prepack's output is mixed into it. */
+export async function npmPack(destination: string): Promise<string> {
+  mkdirSync(destination, { recursive: true });
+  await must('npm', ['pack', '--pack-destination', destination]);
+  const tarball = readdirSync(destination).find((name) => name.endsWith('.tgz'));
+  if (tarball === undefined) throw new Error('cannot pack: npm left no tarball');
+  return join(destination, tarball);
 }
 
 /** npm's directory: beside the running npm, unless a distribution has taken its dependencies out of it. */
@@ -404,24 +413,8 @@ async function nodeBinary(major: number): Promise<string> {
 }
 
 /** A package of npm's registry, unpacked in the cache. */
-async function fromNpm(spec: string): Promise<string> {
-  const cached = join(CACHE, spec);
-  if (existsSync(cached)) return cached;
-  const unfinished = `${cached}.${process.pid}`;
-  const tarball = await npmPack(spec, unfinished);
-  await must('tar', ['-C', unfinished, '--no-same-owner', '-xzf', tarball]);
-  renameSync(join(unfinished, 'package'), cached);
-  rmSync(unfinished, { recursive: true });
-  return cached;
-}
-
-/** Packs into a new directory: npm's output cannot be read for the name, prepack's output is mixed into it. */
-async function npmPack(spec: string, destination: string): Promise<string> {
-  mkdirSync(destination, { recursive: true });
-  await must('npm', ['pack', spec, '--pack-destination', destination]);
-  const tarball = readdirSync(destination).find((name) => name.endsWith('.tgz'));
-  if (tarball === undefined) throw new Error(`cannot pack ${spec}: npm left no tarball`);
-  return join(destination, tarball);
+function fromNpm(spec: string): Promise<string> {
+  return must('node', [join(CHECKOUT, 'docker/carrier/downloads.mjs'), 'npm', spec]);
 }
 
 // ---- the machine ----------------------------------------------------------------------------------------------
