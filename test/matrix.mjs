@@ -54,15 +54,14 @@ function run(version, suite, node, env, args = []) {
   console.log(`\n==== Node ${version}, ${suite} tests\n`);
   const results = join(root, '.cache/test-results', `${version}-${suite}.json`);
   rmSync(results, { force: true });
-  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${results}`];
   const files = wanted[suite].split(',').filter(Boolean);
   const paths = files.map((name) => `test/${name}.test.ts`);
   const vitest = join(root, 'node_modules/vitest/vitest.mjs');
   const since = Date.now();
-  const { status } = spawnSync(node, [vitest, 'run', '--project', suite, ...reporters, ...args, ...paths], {
+  const { status } = spawnSync(node, [vitest, 'run', '--project', suite, ...args, ...paths], {
     cwd: root,
     stdio: 'inherit',
-    env: { ...process.env, ...env },
+    env: { ...process.env, ...env, DDBG_TEST_RESULTS: results },
   });
   const minutes = (Date.now() - since) / 60_000;
   const counts = existsSync(results) ? JSON.parse(readFileSync(results, 'utf8')) : {};
