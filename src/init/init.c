@@ -945,6 +945,13 @@ static void stop_in_background(int fd) {
     sigaction(SIGTTOU, &before_stop, NULL);
 }
 
+/* What is pending for us and blocked. */
+static void forget(int number) {
+    uint64_t only = 1ULL << (number - 1);
+    struct timespec none = {0};
+    syscall(SYS_rt_sigtimedwait, &only, NULL, &none, sizeof only);
+}
+
 /* Ctrl-Z: the shell that started us must see its job stop. Without such a shell nobody could say fg: it goes on. */
 static void stop_with_command(int number) {
     pid_t parent = getppid(); /* a shell with job control: of our session, and not of our group */
@@ -953,6 +960,7 @@ static void stop_with_command(int number) {
     if (has_shell && terminal_of(command_pid) >= 0) {
         give_terminal(getpgrp());
         kill(0, SIGSTOP); /* all of the job: `ddbg-entry -- cat | less` */
+        forget(SIGCONT); /* of the fg: passed on later, it would undo the next Ctrl-Z */
     } else if (has_shell) stop_in_background(terminal_of(-1));
     take_and_give_terminal();
     kill(-command_pid, SIGCONT);

@@ -152,6 +152,23 @@ describe.skipIf(cannotCompile).each(inits)('$way', ({ env, ours }) => {
     expect(bash.stdout()).toContain('status 0');
   });
 
+  test('below a bash: each fg continues it once: a second time would undo the next Ctrl-Z', async () => {
+    const bash = await inBash(ours(program('tool'), 'catch', '0', '20'), env);
+    const times = (word: string) => bash.stdout().split(word).length - 1;
+    bash.run();
+    const pid = await readyPid(bash);
+    for (let round = 1; round <= 20; round++) {
+      bash.type(CTRL_Z);
+      await until(() => times('Stopped') === round);
+      bash.type('fg\n');
+      await until(() => times('got 18 ') >= round);
+      process.kill(pid, 'SIGUSR1'); // a mark behind what was passed on
+      await until(() => times('got 10 ') === round);
+    }
+    expect(times('got 18 ')).toBe(20);
+    stop(bash);
+  });
+
   test('below a bash: bg continues it in the background, and bash keeps the terminal', async () => {
     const body =
       'trap "echo went on" CONT; echo ready $$; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.05; done; exit 0';
