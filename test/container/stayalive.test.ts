@@ -52,7 +52,8 @@ describeWithEngine('stayalive', (images) => {
         'spring.datasource.url': 'x',
         TWO_LINES: "it's\n$HOME `id`",
       };
-      const command = ['sh', '-c', 'echo kept >/root/evidence; exit 7'];
+      const looked = 'until [ -e /run/ddbg/standing.json ]; do sleep 0.01; done'; // a shorter life leaves none
+      const command = ['sh', '-c', `echo kept >/root/evidence; ${looked}; exit 7`];
       const container = await startEntry(image, command, { env, flags: ['--workdir', '/usr'] });
       const { id, shell, environmentFile, release } = await waitForPark(container);
       expect(environmentFile).toBe('/run/ddbg/environ.sh');
@@ -63,9 +64,13 @@ describeWithEngine('stayalive', (images) => {
       const modes = await container.exec(['sh', '-c', 'stat -c "%a %n" /run/ddbg /run/ddbg/*']);
       expect(modes.stdout.split('\n').filter(Boolean)).toEqual([
         '700 /run/ddbg',
-        ...['environ', 'environ.sh', 'fault-1.json', 'fault.json', 'runs.json', 'state.json'].map(
-          (name) => `600 /run/ddbg/${name}`,
-        ),
+        '600 /run/ddbg/environ',
+        '600 /run/ddbg/environ.sh',
+        '600 /run/ddbg/fault-1.json',
+        '600 /run/ddbg/fault.json',
+        '600 /run/ddbg/runs.json',
+        '600 /run/ddbg/standing.json',
+        '600 /run/ddbg/state.json',
       ]);
       const whole = await container.exec(['cat', '/run/ddbg/environ']);
       expect(whole.stdout.split('\0')).toEqual(
