@@ -32,7 +32,7 @@ const outputFile = named ?? `.cache/test-results/${process.pid}.json`;
 /** Pure tests, tests that start real processes and servers, tests in real containers, and of what is published. */
 export default defineConfig({
   test: {
-    reporters: (process.env.CI ?? named) ? ['default', ['json', { outputFile }]] : ['default'],
+    reporters: process.env.CI || named ? ['default', ['json', { outputFile }]] : ['default'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     projects: [
