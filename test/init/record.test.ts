@@ -13,6 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { linkOf, namesIn } from '../../src/attempt.ts';
 import { readRecorded } from '../../src/process/recorded.ts';
 import { mayMount, mount } from '../overlay/mounting.ts';
 import { cli, isRoot, node, temporaryFolder } from '../process/harness.ts';
@@ -302,11 +303,7 @@ function sameRun(pid: number, other: number): boolean {
 }
 
 function opens(pid: number, name: string): boolean {
-  try {
-    return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`).endsWith(name));
-  } catch {
-    return false;
-  }
+  return namesIn(`/proc/${pid}/fd`).some((fd) => linkOf(`/proc/${pid}/fd/${fd}`)?.endsWith(name));
 }
 
 function isGone(pid: number): boolean {

@@ -3,8 +3,8 @@
  * that fixtures/probe.c can ask the kernel for is compared, in conditions that are easily lost on the way.
  */
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readlinkSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { linkOf, namesIn } from '../../src/attempt.ts';
 import { node, temporaryFolder } from '../process/harness.ts';
 import { cannotCompile, childrenOf, finished, init, launchFile, program, start, until } from './kit.ts';
 
@@ -182,8 +182,8 @@ test.skipIf(cannotCompile).each(['off, --init', 'on, stayalive'])(
     ];
     const entry = start([program('launch'), launchFile(records)], { stdin: 'pipe' });
     await entry.waitFor(/ready/);
-    const open = (pid: number) =>
-      readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+    // what is open for a moment only is listed, and gone before it is read
+    const open = (pid: number) => namesIn(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`));
     expect(childrenOf(entry.pid).some(({ pid }) => open(pid).includes('/dev/zero'))).toBe(true); // the command's
     await until(() => !open(entry.pid).includes('/dev/zero'));
     entry.child.stdin?.end('line\n');
