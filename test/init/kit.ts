@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, expect } from 'vitest';
+import { linkOf, namesIn } from '../../src/attempt.ts';
 import {
   cli,
   dist,
@@ -160,6 +161,10 @@ export function statusLine(pid: number, name: string): string {
   const text = readFileSync(`/proc/${pid}/status`, 'utf8');
   return new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(text)?.[1] ?? '';
 }
+
+/** What a process has open. A descriptor that is open for a moment only may be listed, and gone before it is read. */
+export const openFiles = (pid: number): readonly string[] =>
+  namesIn(`/proc/${pid}/fd`).flatMap((fd) => linkOf(`/proc/${pid}/fd/${fd}`) ?? []);
 
 /** Its only thread waits, and no child is left: it is parked. */
 export async function parked({ pid, waitFor }: Started): Promise<void> {

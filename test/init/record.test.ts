@@ -1,19 +1,9 @@
 /** What goes through the recorder: all of it, unchanged, in order, no faster than it is read; and what the command sees of it. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import {
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmdirSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { linkOf, namesIn } from '../../src/attempt.ts';
 import { readRecorded } from '../../src/process/recorded.ts';
 import { mayMount, mount } from '../overlay/mounting.ts';
 import { cli, isRoot, node, temporaryFolder } from '../process/harness.ts';
@@ -23,6 +13,7 @@ import {
   finished,
   inBatches,
   init,
+  openFiles,
   parked,
   processes,
   program,
@@ -226,10 +217,11 @@ describe.each(WAYS)('%s', (_, ours) => {
     expect(pumps).toHaveLength(2);
     for (const pid of pumps) {
       expect(statusLine(pid, 'VmRSS')).toMatch(/kB$/);
-      const open = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
-      expect(open.map((name) => name.replace(/^.*\./, '').replace(/:.*/, '')).sort()).toEqual(
-        ['done', 'pipe', 'request', 'socket'].sort(),
-      );
+      expect(
+        openFiles(pid)
+          .map((name) => name.replace(/^.*\./, '').replace(/:.*/, ''))
+          .sort(),
+      ).toEqual(['done', 'pipe', 'request', 'socket'].sort());
     }
     entry.child.stdin?.end();
     await entry.status;
@@ -303,7 +295,7 @@ function sameRun(pid: number, other: number): boolean {
 }
 
 function opens(pid: number, name: string): boolean {
-  return namesIn(`/proc/${pid}/fd`).some((fd) => linkOf(`/proc/${pid}/fd/${fd}`)?.endsWith(name));
+  return openFiles(pid).some((file) => file.endsWith(name));
 }
 
 function isGone(pid: number): boolean {

@@ -4,9 +4,18 @@
  */
 import { spawnSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
-import { linkOf, namesIn } from '../../src/attempt.ts';
 import { node, temporaryFolder } from '../process/harness.ts';
-import { cannotCompile, childrenOf, finished, init, launchFile, program, start, until } from './kit.ts';
+import {
+  cannotCompile,
+  childrenOf,
+  finished,
+  init,
+  launchFile,
+  openFiles,
+  program,
+  start,
+  until,
+} from './kit.ts';
 
 /** What a stay changes, with the reason. */
 const BY_STAYING: Readonly<Record<string, string>> = {
@@ -182,10 +191,8 @@ test.skipIf(cannotCompile).each(['off, --init', 'on, stayalive'])(
     ];
     const entry = start([program('launch'), launchFile(records)], { stdin: 'pipe' });
     await entry.waitFor(/ready/);
-    // what is open for a moment only is listed, and gone before it is read
-    const open = (pid: number) => namesIn(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`));
-    expect(childrenOf(entry.pid).some(({ pid }) => open(pid).includes('/dev/zero'))).toBe(true); // the command's
-    await until(() => !open(entry.pid).includes('/dev/zero'));
+    expect(childrenOf(entry.pid).some(({ pid }) => openFiles(pid).includes('/dev/zero'))).toBe(true); // the command's
+    await until(() => !openFiles(entry.pid).includes('/dev/zero'));
     entry.child.stdin?.end('line\n');
     expect(await entry.status).toBe(0);
   },
